@@ -1,0 +1,1 @@
+"""Boards: profiles, facts, transports, deploy and the virtual board."""

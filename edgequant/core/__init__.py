@@ -1,0 +1,1 @@
+"""What every stage shares: errors, paths, artefacts, processes, progress."""

@@ -1,0 +1,237 @@
+"""Immutable artefacts: one folder for each stage's result, found again by its inputs' hashes.
+
+A folder is written under a temporary name and renamed when it is whole, so a killed run
+leaves nothing that a later one would trust.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgequant import __version__
+from edgequant.core.errors import ArtefactError, DiskFullError
+from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.paths import cache_root
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class FileRecord(BaseModel):
+    """Size in bytes and SHA-256 of one file of an artefact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What an artefact is, what it was made from, and how long that took."""
+
+    schema_version: int = SCHEMA_VERSION
+    stage: str
+    key: str
+    created: str
+    edgequant_version: str = __version__
+    llama_cpp_commit: str | None = None
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Name of each input to its SHA-256 (or to another stage's key)."""
+    parameters: dict[str, object] = Field(default_factory=dict)
+    timings: dict[str, float] = Field(default_factory=dict)
+    """Seconds of each step."""
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+    """Path inside the folder to its record."""
+    details: dict[str, object] = Field(default_factory=dict)
+    """What the stage found out: nothing here is part of the key."""
+
+
+class Artefact:
+    """A finished artefact's folder and manifest."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def key(self) -> str:
+        return self.manifest.key
+
+    def file(self, name: str) -> Path:
+        """Path of one recorded file.
+
+        Raises:
+            ArtefactError: the artefact has no such file.
+        """
+        if name not in self.manifest.files:
+            raise ArtefactError(
+                f"has no file {name!r}; it has {', '.join(sorted(self.manifest.files))}",
+                subject=self.folder,
+            )
+        return self.folder / name
+
+
+class ArtefactDraft:
+    """An artefact being made: write files below ``folder``, then leave the ``with`` block."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @contextlib.contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the seconds of the enclosed block to the manifest's timings."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - start
+            self.manifest.timings[step] = round(self.manifest.timings.get(step, 0.0) + seconds, 3)
+
+
+def artefact_key(stage: str, inputs: dict[str, str], parameters: dict[str, object]) -> str:
+    """The name an artefact is found by: 16 hex digits over everything that can change it."""
+    return sha256_json([SCHEMA_VERSION, stage, inputs, parameters])[:16]
+
+
+def load_artefact(folder: Path, *, verify: bool = False) -> Artefact:
+    """Read an artefact's manifest and check that its files are there.
+
+    Args:
+        folder: the artefact's folder.
+        verify: also compare every file's SHA-256, not only its size.
+
+    Raises:
+        ArtefactError: no manifest, another schema version, or a file missing or changed.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtefactError("no manifest.json here", subject=folder) from None
+    except ValidationError as error:
+        raise ArtefactError(f"unreadable manifest: {error}", subject=path) from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtefactError(
+            f"schema version {manifest.schema_version}, this edgequant reads {SCHEMA_VERSION}",
+            subject=path,
+        )
+    for name, record in manifest.files.items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != record.bytes:
+            raise ArtefactError(f"{name} is missing or has another size", subject=folder)
+        if verify and sha256_file(file) != record.sha256:
+            raise ArtefactError(f"{name} has another SHA-256 than recorded", subject=folder)
+    return Artefact(folder, manifest)
+
+
+class Store:
+    """All artefacts below one folder, ``STAGE/KEY/``; by default in the cache."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root if root is not None else cache_root() / "artefacts"
+
+    def folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def work_folder(self, stage: str, key: str) -> Path:
+        """A folder that outlives an interruption, for what a later run takes up again."""
+        folder = self.root / stage / f"{key}.work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def drop_work_folder(self, stage: str, key: str) -> None:
+        shutil.rmtree(self.root / stage / f"{key}.work", ignore_errors=True)
+
+    def find(self, stage: str, key: str) -> Artefact | None:
+        """The finished artefact, or None where there is none that is whole."""
+        with contextlib.suppress(ArtefactError):
+            return load_artefact(self.folder(stage, key))
+        return None
+
+    @contextlib.contextmanager
+    def lock(self, stage: str, key: str) -> Iterator[None]:
+        """Hold the right to make one artefact: two processes never make it at once."""
+        path = self.root / stage / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def create(
+        self,
+        stage: str,
+        inputs: dict[str, str],
+        parameters: dict[str, object],
+        *,
+        llama_cpp_commit: str | None = None,
+    ) -> Iterator[ArtefactDraft]:
+        """Make an artefact: the folder appears under its final name only if the block succeeds.
+
+        Raises:
+            DiskFullError: the disk filled up on the way.
+        """
+        key = artefact_key(stage, inputs, parameters)
+        final = self.folder(stage, key)
+        draft_folder = final.with_name(f"{key}.draft-{os.getpid()}")
+        _remove_stale_drafts(final)
+        draft_folder.mkdir(parents=True)
+        manifest = Manifest(
+            stage=stage,
+            key=key,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            llama_cpp_commit=llama_cpp_commit,
+            inputs=inputs,
+            parameters=parameters,
+        )
+        draft = ArtefactDraft(draft_folder, manifest)
+        try:
+            yield draft
+            _record_files(draft)
+            write_json(draft_folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+            if final.exists():
+                shutil.rmtree(final)
+            draft_folder.rename(final)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise DiskFullError(
+                    "no space left on this machine's disk",
+                    subject=self.root,
+                    next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(draft_folder, ignore_errors=True)
+        draft.folder = final
+
+
+def _record_files(draft: ArtefactDraft) -> None:
+    for path in sorted(p for p in draft.folder.rglob("*") if p.is_file()):
+        name = path.relative_to(draft.folder).as_posix()
+        draft.manifest.files[name] = FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def _remove_stale_drafts(final: Path) -> None:
+    for stale in final.parent.glob(f"{final.name}.draft-*"):
+        pid = int(stale.name.rpartition("-")[2])
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that the file is either whole or not there."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

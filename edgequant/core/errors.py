@@ -1,0 +1,209 @@
+"""One class for each kind of failure, one exit code for each class.
+
+An error names the cause, the file or board it concerns, and the next step.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgequantError(Exception):
+    """Base of every error that edgequant raises on purpose.
+
+    Args:
+        cause: what went wrong, one sentence.
+        subject: the file, board or address it concerns.
+        next_step: what the user can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, cause: str, *, subject: object | None = None, next_step: str | None = None
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.subject = None if subject is None else str(subject)
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        parts = [f"{self.subject}: {self.cause}" if self.subject else self.cause]
+        if self.next_step:
+            parts.append(f"Next step: {self.next_step}")
+        return "\n".join(parts)
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as plain values, for ``--json``."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "cause": self.cause,
+            "subject": self.subject,
+            "next_step": self.next_step,
+        }
+
+
+class ArtefactError(EdgequantError):
+    """A stored artefact is damaged, or of another schema version."""
+
+    exit_code = 3
+
+
+# 10 to 19: what the user handed in.
+class ModelFolderError(EdgequantError):
+    """A Hugging Face folder is missing, incomplete or of an unsupported kind."""
+
+    exit_code = 10
+
+
+class GgufError(EdgequantError):
+    """A GGUF file is missing, truncated or damaged."""
+
+    exit_code = 11
+
+
+class TokenizerMismatchError(EdgequantError):
+    """The GGUF's tokenizer disagrees with the Hugging Face tokenizer."""
+
+    exit_code = 12
+
+
+class DataSetError(EdgequantError):
+    """A question file is missing or has a bad line."""
+
+    exit_code = 13
+
+
+class ExperimentError(EdgequantError):
+    """An experiment file is missing or invalid."""
+
+    exit_code = 14
+
+
+class ProfileError(EdgequantError):
+    """A board profile is unknown or invalid."""
+
+    exit_code = 15
+
+
+class PromptError(EdgequantError):
+    """A prompt file is unknown or invalid."""
+
+    exit_code = 16
+
+
+class QuantizationError(EdgequantError):
+    """An unknown quantization type, or llama-quantize failed."""
+
+    exit_code = 17
+
+
+class ConversionError(EdgequantError):
+    """The converter failed on the model folder."""
+
+    exit_code = 18
+
+
+class DataFrameError(EdgequantError):
+    """A table handed in (latency, answers) lacks what is needed."""
+
+    exit_code = 19
+
+
+# 20 to 29: building.
+class SourceError(EdgequantError):
+    """The llama.cpp source is missing, has another hash, or is unsafe to unpack."""
+
+    exit_code = 20
+
+
+class BuildError(EdgequantError):
+    """Configuring or compiling failed."""
+
+    exit_code = 21
+
+
+class AuditError(EdgequantError):
+    """A built binary is not what the target needs."""
+
+    exit_code = 22
+
+
+class ToolMissingError(EdgequantError):
+    """A program or Python package that this step needs is not installed."""
+
+    exit_code = 23
+
+
+class TargetError(EdgequantError):
+    """An unknown build target."""
+
+    exit_code = 24
+
+
+# 30 to 39: the board.
+class BoardUnreachableError(EdgequantError):
+    """The board does not answer, or the connection broke and did not come back."""
+
+    exit_code = 30
+
+
+class HostKeyError(EdgequantError):
+    """The board's host key is unknown or has changed."""
+
+    exit_code = 31
+
+
+class AuthenticationError(EdgequantError):
+    """The board refuses the key."""
+
+    exit_code = 32
+
+
+class RemoteCommandError(EdgequantError):
+    """A command on the board failed."""
+
+    exit_code = 33
+
+
+class TransferError(EdgequantError):
+    """A file did not arrive whole on the board."""
+
+    exit_code = 34
+
+
+class BoardSpaceError(EdgequantError):
+    """Too little free space on the board."""
+
+    exit_code = 35
+
+
+class VirtualBoardError(EdgequantError):
+    """The virtual board could not be made, started or stopped."""
+
+    exit_code = 36
+
+
+class ProbeError(EdgequantError):
+    """The probe failed on the board, or printed what cannot be parsed."""
+
+    exit_code = 40
+
+
+class MirrorError(EdgequantError):
+    """llama-server did not start, stopped early, or answered wrongly."""
+
+    exit_code = 50
+
+
+class PortInUseError(EdgequantError):
+    """The port asked for is taken."""
+
+    exit_code = 51
+
+
+class DiskFullError(EdgequantError):
+    """The disk of this machine is full."""
+
+    exit_code = 60

@@ -1,0 +1,1 @@
+"""Answers and accuracy: data sets, prompts, the mirror, generation, grading, matching."""

@@ -1,0 +1,1 @@
+"""Seconds per token: run the probe on a board, statistics, roofline predictions."""
