@@ -1,0 +1,137 @@
+"""An experiment file: everything one sweep needs to know, as a user writes it in TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgequant.core.errors import ExperimentError
+from edgequant.core.paths import find_data_file, list_data_files
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """Which model, in which quantizations."""
+
+    folder: Path
+    """Hugging Face folder; relative paths start at the experiment file."""
+    types: list[str] = Field(min_length=1)
+    """Quantizations as llama-quantize names them; F16 or BF16 stands for the unquantized one."""
+    output_type: Literal["auto", "f16", "bf16"] = "auto"
+
+
+class BoardSection(_Section):
+    """Which board, and how it is built for."""
+
+    name: str
+    """A profile's name or path."""
+    tools: list[str] = ["edgequant-probe"]
+    """Binaries to build and deploy; the probe is all that a sweep itself runs."""
+
+
+class MeasureSection(_Section):
+    """How the latency is measured."""
+
+    tokens: PositiveInt = 64
+    repeats: PositiveInt = 3
+    threads: PositiveInt | None = None
+    repack: bool = True
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+
+
+class EvaluationSection(_Section):
+    """Which questions are asked, how, and with which budgets in tokens."""
+
+    questions: Path
+    """GSM8K-form JSONL; relative paths start at the experiment file."""
+    limit: PositiveInt | None = None
+    prompts: list[str] = Field(min_length=1)
+    budgets: list[PositiveInt] = []
+    """Hard budgets, cut from the uncapped answer for free."""
+    stated_budgets: list[PositiveInt] = []
+    """Budgets told to the model: each is generated anew."""
+    max_tokens: PositiveInt = 1024
+    """Where an answer without a limit is stopped all the same."""
+    wrapper: Literal["template", "chatml"] = "template"
+
+
+class WhatIf(_Section):
+    """The same answers under other latencies than the board's own."""
+
+    kind: Literal["predicted", "study"]
+    board: str | None = None
+
+    @model_validator(mode="after")
+    def _board_where_needed(self) -> WhatIf:
+        if self.kind == "predicted" and self.board is None:
+            raise ValueError("a predicted what-if needs the name of a board")
+        return self
+
+
+class Experiment(_Section):
+    """One experiment file."""
+
+    name: str
+    description: str = ""
+    model: ModelSection
+    board: BoardSection
+    measure: MeasureSection = MeasureSection()
+    evaluation: EvaluationSection
+    time_limits_seconds: list[Annotated[float, Field(gt=0)]] = []
+    """Limits the table of best choices is drawn up for; chosen from the data where empty."""
+    what_if: list[WhatIf] = []
+
+
+def load_experiment(name_or_path: str) -> tuple[Experiment, Path]:
+    """Read an experiment file, with its relative paths made absolute.
+
+    Args:
+        name_or_path: a path, or the bare name of a file in ``experiments/``.
+
+    Returns:
+        The experiment and the path it was read from.
+
+    Raises:
+        ExperimentError: no such file, not TOML, or a wrong or missing key.
+    """
+    path = find_data_file("experiments", name_or_path)
+    if path is None:
+        known = ", ".join(sorted(list_data_files("experiments"))) or "none"
+        raise ExperimentError(
+            f"no experiment {name_or_path!r}",
+            next_step=f"give the path of a .toml file, or one of: {known}",
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        experiment = Experiment.model_validate(values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"not valid TOML: {error}", subject=path) from error
+    except ValidationError as error:
+        raise ExperimentError(
+            _first_problem(error), subject=path, next_step="see docs/experiments.md for every key"
+        ) from error
+    return _absolute(experiment, path.resolve().parent), path.resolve()
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {problem['msg']}{more}"
+
+
+def _absolute(experiment: Experiment, base: Path) -> Experiment:
+    model = experiment.model.model_copy(update={"folder": base / experiment.model.folder})
+    evaluation = experiment.evaluation.model_copy(
+        update={"questions": base / experiment.evaluation.questions}
+    )
+    return experiment.model_copy(update={"model": model, "evaluation": evaluation})

@@ -1,0 +1,74 @@
+"""The command itself: help without heavy imports, errors with their own exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgequant.cli.app import VERBS
+from edgequant.core import errors
+
+HEAVY = {"torch", "transformers", "matplotlib", "polars", "numpy", "fabric", "paramiko", "httpx"}
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from edgequant.cli.app import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from edgequant.cli.app import make_app\n"
+        "try: make_app(['--help'])(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.strip(" '[]") for name in done.stderr.split(",")}
+    assert not HEAVY & loaded
+    for verb in VERBS:
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself_with_an_example(verb: str) -> None:
+    done = run(verb, "--help")
+    assert done.returncode == 0, done.stderr
+    if verb == "board":
+        done = run(verb, "up", "--help")
+    assert "Example" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_a_wrong_verb_is_a_usage_error_with_a_suggestion() -> None:
+    done = run("bild")
+    assert done.returncode == 2
+    assert "build" in done.stderr
+
+
+def test_an_error_names_its_class_and_code_in_json(tmp_path: Path) -> None:
+    done = run("sweep", "no-such-experiment", "--json", cwd=tmp_path)
+    assert done.returncode == errors.ExperimentError.exit_code
+    assert json.loads(done.stdout)["error"] == "ExperimentError"
+    assert "Next step" in done.stderr
+
+
+def test_each_class_of_error_has_its_own_exit_code() -> None:
+    classes = [
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and issubclass(value, errors.EdgequantError)
+    ]
+    codes = [c.exit_code for c in classes]
+    assert len(codes) == len(set(codes))
+    assert all(0 < code < 126 and code != 2 for code in codes)
