@@ -1,0 +1,110 @@
+"""Build targets: one data file each, ``toolchain/targets/NAME.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgequant.core.errors import TargetError
+from edgequant.core.paths import find_data_file, list_data_files
+
+HOST = "host"
+TARGETS_KIND = "toolchain/targets"
+
+
+class ZigSettings(BaseModel):
+    """What zig's clang is told for a target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str | None = None
+    """Target triple, e.g. ``aarch64-linux-musl``; None for this machine."""
+    flags: tuple[str, ...] = ()
+
+
+class Target(BaseModel):
+    """A kind of machine to build for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    architecture: Literal["aarch64", "native"]
+    isa: tuple[str, ...]
+    """Instruction set level and extensions, e.g. ``armv8.2-a``, ``dotprod``."""
+    linkage: Literal["static", "shared"]
+    """``static``: no interpreter and no libraries needed; ``shared``: libllama.so beside it."""
+    tools: tuple[str, ...] = Field(min_length=1)
+    """Built when nothing else is asked for."""
+    cmake: dict[str, str | bool] = {}
+    """CMake options on top of the common ones."""
+    zig: ZigSettings = ZigSettings()
+
+    @property
+    def is_host(self) -> bool:
+        return self.architecture == "native"
+
+
+def target_names() -> list[str]:
+    """Names of all targets there are data files for."""
+    return sorted(list_data_files(TARGETS_KIND))
+
+
+def load_target(name: str) -> Target:
+    """A target by its own name, or by the name of a board that says which one it needs.
+
+    Raises:
+        TargetError: neither a target nor a board has that name, or its file is invalid.
+    """
+    path = find_data_file(TARGETS_KIND, name)
+    if path is None:
+        board = find_data_file("boards", name)
+        if board is None:
+            raise TargetError(
+                f"no build target or board is called {name!r}",
+                next_step=f"use one of the targets {', '.join(target_names())}"
+                + _boards_hint(),
+            )
+        wanted = _target_of_board(board)
+        path = find_data_file(TARGETS_KIND, wanted)
+        if path is None:
+            raise TargetError(
+                f"[build] target {wanted!r} is no known target",
+                subject=board,
+                next_step=f"use one of {', '.join(target_names())}",
+            )
+    data = _read_toml(path)
+    try:
+        return Target.model_validate({"name": path.name.removesuffix(".toml"), **data})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise TargetError(f"{where}: {first['msg']}", subject=path) from error
+
+
+def _boards_hint() -> str:
+    boards = sorted(list_data_files("boards"))
+    return f", or one of the boards {', '.join(boards)}" if boards else ""
+
+
+def _target_of_board(path: Path) -> str:
+    build = _read_toml(path).get("build", {})
+    wanted = build.get("target") if isinstance(build, dict) else None
+    if not isinstance(wanted, str):
+        raise TargetError(
+            "does not say what to build for",
+            subject=path,
+            next_step="add a [build] table with target = "
+            + " or ".join(f'"{name}"' for name in target_names()),
+        )
+    return wanted
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TargetError(f"cannot be read: {error}", subject=path) from error
