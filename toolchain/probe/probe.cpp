@@ -299,20 +299,21 @@ private:
 
 // ---------------------------------------------------------------------------- llama.cpp
 
-std::string last_llama_error;
+// What llama.cpp logged as errors: its functions return only null or a status.
+std::string llama_errors;
 
 void log_to_stderr(ggml_log_level level, const char * text, void *) {
-    if (level == GGML_LOG_LEVEL_ERROR) {
-        last_llama_error = text;
-        while (!last_llama_error.empty() && last_llama_error.back() == '\n') {
-            last_llama_error.pop_back();
-        }
+    constexpr size_t ENOUGH = 500;
+    if (level == GGML_LOG_LEVEL_ERROR && llama_errors.size() < ENOUGH) {
+        std::string line = text;
+        line.erase(line.find_last_not_of('\n') + 1);
+        llama_errors += (llama_errors.empty() || line.empty() ? "" : "; ") + line;
     }
     std::fputs(text, stderr);
 }
 
 std::string with_llama_error(const std::string & message) {
-    return last_llama_error.empty() ? message : message + ": " + last_llama_error;
+    return llama_errors.empty() ? message : message + ": " + llama_errors;
 }
 
 // The tree's way of choosing mmap and mlock changed from two booleans to one mode; both are
@@ -558,7 +559,7 @@ void run(const Options & options) {
     llama_context * context = llama_init_from_model(model, context_params);
     if (context == nullptr) {
         throw ProbeFailure(with_llama_error(
-            "cannot make a context of " + std::to_string(needed) + " tokens (too little memory, or cache types "
+            "cannot make a context of " + std::to_string(context_params.n_ctx) + " tokens (too little memory, or cache types "
             "that this model does not allow)"));
     }
 
