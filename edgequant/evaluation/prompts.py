@@ -1,0 +1,155 @@
+"""Prompts as data: ``prompts/NAME.toml`` says what the model is told, and how of its budget."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgequant.core.errors import PromptError
+from edgequant.core.hashing import sha256_json
+from edgequant.core.paths import find_data_file, list_data_files
+
+NUMBER_FIELD = "{n}"
+QUESTION_FIELD = "{question}"
+Wrapper = Literal["template", "chatml"]
+
+CHATML_END = "<|im_end|>"
+"""Ends a turn in ChatML: plain text to a model that has no such token."""
+
+
+class Message(TypedDict):
+    """One turn of a chat."""
+
+    role: Literal["system", "user"]
+    content: str
+
+
+class BudgetSentence(BaseModel):
+    """How a prompt tells the model its budget."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sentence: str
+    """Has ``{n}`` where the number of tokens goes."""
+    factor: Annotated[float, Field(gt=0)] = 0.5
+    """The model is told ``int(budget * factor)``, because models overrun what they are told."""
+    separator: str = "\n\n"
+    """Stands between the system text and the sentence."""
+
+    @model_validator(mode="after")
+    def _has_number(self) -> BudgetSentence:
+        if NUMBER_FIELD not in self.sentence:
+            raise ValueError(f"the sentence has no {NUMBER_FIELD}")
+        return self
+
+    def told_tokens(self, budget: int) -> int:
+        """The number that the model is told, in tokens."""
+        return int(budget * self.factor)
+
+
+class Prompt(BaseModel):
+    """One prompt file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """The file's name without its suffix."""
+    description: str = ""
+    system: str = ""
+    """Empty for a prompt without a system turn."""
+    user: str = QUESTION_FIELD
+    """Has ``{question}`` where the question goes."""
+    budget: BudgetSentence | None = None
+
+    @model_validator(mode="after")
+    def _has_question(self) -> Prompt:
+        if QUESTION_FIELD not in self.user:
+            raise ValueError(f"the user text has no {QUESTION_FIELD}")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of all that reaches the model."""
+        return sha256_json(self.model_dump(mode="json", exclude={"name", "description"}))
+
+
+def load_prompt(name: str) -> Prompt:
+    """Read a prompt given by its name in ``prompts/``, or by the path of a file.
+
+    Raises:
+        PromptError: unknown, not TOML, or with a wrong or missing key.
+    """
+    path = find_data_file("prompts", name)
+    if path is None:
+        known = ", ".join(sorted(list_data_files("prompts"))) or "none"
+        raise PromptError(
+            f"no prompt {name!r}", next_step=f"give the path of a .toml file, or one of: {known}"
+        )
+    return read_prompt(path)
+
+
+def read_prompt(path: Path) -> Prompt:
+    """Read one prompt file.
+
+    Raises:
+        PromptError: not TOML, or with a wrong or missing key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Prompt.model_validate({**values, "name": path.stem})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PromptError(f"not valid TOML: {error}", subject=path) from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise PromptError(
+            f"{where}: {problem['msg']}" if where else problem["msg"],
+            subject=path,
+            next_step="copy prompts/cot.toml and edit it",
+        ) from error
+
+
+def render(prompt: Prompt, question: str, stated_budget: int | None = None) -> list[Message]:
+    """The turns that ask one question.
+
+    Args:
+        prompt: what the model is told.
+        question: the question's text.
+        stated_budget: tell the model that it has so many tokens (times the prompt's factor),
+            or None to say nothing of it.
+
+    Raises:
+        PromptError: the prompt has no budget sentence, or the budget is too small to be told.
+    """
+    system = prompt.system
+    if stated_budget is not None:
+        if prompt.budget is None:
+            raise PromptError(
+                "has no [budget] table, so it cannot state a budget",
+                subject=prompt.name,
+                next_step="add one as in prompts/cot.toml, or leave out stated_budgets",
+            )
+        told = prompt.budget.told_tokens(stated_budget)
+        if told < 1:
+            raise PromptError(
+                f"a budget of {stated_budget} tokens times {prompt.budget.factor} is less than one",
+                subject=prompt.name,
+                next_step="state a larger budget",
+            )
+        sentence = prompt.budget.sentence.replace(NUMBER_FIELD, str(told))
+        system = system + prompt.budget.separator + sentence if system else sentence
+    messages: list[Message] = []
+    if system:
+        messages.append({"role": "system", "content": system})
+    messages.append({"role": "user", "content": prompt.user.replace(QUESTION_FIELD, question)})
+    return messages
+
+
+def chatml(messages: Sequence[Message]) -> str:
+    """The study's exact form, whatever the model's template is; the assistant's turn is open."""
+    turns = "".join(f"<|im_start|>{m['role']}\n{m['content']}{CHATML_END}\n" for m in messages)
+    return turns + "<|im_start|>assistant\n"
