@@ -1,0 +1,262 @@
+"""A Hugging Face model folder: is everything there that a conversion needs?
+
+All of this is checked before anything slow starts, and without importing torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgequant.core.errors import ModelFolderError
+from edgequant.core.hashing import sha256_file
+from edgequant.core.progress import task
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.jsonl",
+)
+INPUT_SUFFIXES = (
+    ".json",
+    ".jsonl",
+    ".safetensors",
+    ".bin",
+    ".model",
+    ".txt",
+    ".jinja",
+    ".tiktoken",
+    ".md",
+)
+"""Whatever the converter may read; a file of another kind does not change its output."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+MAX_SAFETENSORS_HEADER_BYTES = 100 << 20
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that has what a conversion needs."""
+
+    path: Path
+    name: str
+    architecture: str
+    dtype: str
+    """The weights' type as torch names it ("bfloat16"), or "" where nobody says."""
+    weights: tuple[Path, ...]
+    parameter_count: int
+    """Numbers in all weights; estimated from the bytes where they are not safetensors."""
+
+
+def check_model_folder(path: Path) -> ModelFolder:
+    """Look through a Hugging Face folder.
+
+    Raises:
+        ModelFolderError: no such folder, or what is missing or damaged in it.
+    """
+    if not path.is_dir():
+        raise _not_a_folder(path)
+    config = _config(path)
+    _check_tokenizer(path)
+    weights = _weights(path)
+    headers = [_safetensors_header(file) for file in weights if file.suffix == ".safetensors"]
+    dtype = config.get("torch_dtype") or config.get("dtype") or ""
+    if not isinstance(dtype, str) or not dtype:
+        dtype = _dtype_of(headers)
+    if headers:
+        parameters = sum(
+            math.prod(entry["shape"]) for header in headers for entry in header.values()
+        )
+    else:
+        parameters = sum(file.stat().st_size for file in weights) // 2
+    return ModelFolder(
+        path=path.resolve(),
+        name=model_name(path.resolve()),
+        architecture=_architecture(config, path),
+        dtype=dtype.removeprefix("torch."),
+        weights=tuple(weights),
+        parameter_count=parameters,
+    )
+
+
+def model_name(folder: Path) -> str:
+    """What files made from a folder are called.
+
+    The folder's name, but for a generic one ("model") its parent's, and for a snapshot in
+    Hugging Face's own cache the repository's.
+    """
+    name = folder.name
+    if folder.parent.name == "snapshots" and "--" in folder.parent.parent.name:
+        name = folder.parent.parent.name.rpartition("--")[2]
+    elif name.lower() in {"model", "hf", "checkpoint"} and folder.parent.name:
+        name = folder.parent.name
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "model"
+
+
+def hash_inputs(folder: ModelFolder) -> dict[str, str]:
+    """SHA-256 of every file that the conversion may read, by name."""
+    files = sorted(
+        file
+        for file in folder.path.iterdir()
+        if file.is_file()
+        and not file.name.startswith(".")
+        and (file in folder.weights or file.suffix in INPUT_SUFFIXES)
+        # Weights in a format that is not converted do not count.
+        and (file in folder.weights or file.suffix not in {".safetensors", ".bin"})
+    )
+    sizes = {file: file.stat().st_size for file in files}
+    hashes: dict[str, str] = {}
+    with task(f"Hashing {folder.name}", total=sum(sizes.values()), unit="bytes") as shown:
+        for file in files:
+            hashes[file.name] = sha256_file(file)
+            shown.advance(sizes[file])
+    return hashes
+
+
+def _not_a_folder(path: Path) -> ModelFolderError:
+    if path.exists():
+        return ModelFolderError(
+            "is a file, not a Hugging Face model folder",
+            subject=path,
+            next_step="give the folder that holds config.json",
+        )
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(path)):
+        return ModelFolderError(
+            "no such folder; it looks like a Hugging Face id, and only folders on this machine "
+            "are read",
+            subject=path,
+            next_step=f"hf download {path} --local-dir {path.name}, then give that folder",
+        )
+    return ModelFolderError(
+        "no such folder", subject=path, next_step="give the folder that holds config.json"
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = "give the folder that holds config.json"
+        if any(path.glob("*.gguf")):
+            hint = "it holds GGUF files, which need no conversion; " + hint
+        raise ModelFolderError("has no config.json", subject=path, next_step=hint) from None
+    except (ValueError, OSError) as error:
+        raise ModelFolderError(f"is not valid JSON: {error}", subject=file) from error
+    if not isinstance(config, dict):
+        raise ModelFolderError("is not a JSON object", subject=file)
+    return config
+
+
+def _architecture(config: dict[str, Any], path: Path) -> str:
+    """Whose weights these are, as the converter decides it."""
+    text_config = config.get("text_config")
+    for holder in (text_config if isinstance(text_config, dict) else {}, config):
+        names = holder.get("architectures")
+        if isinstance(names, list) and names and isinstance(names[0], str):
+            return names[0]
+    raise ModelFolderError(
+        "names no architecture",
+        subject=path / "config.json",
+        next_step='it needs a line like "architectures": ["LlamaForCausalLM"]',
+    )
+
+
+def _check_tokenizer(path: Path) -> None:
+    if any((path / name).is_file() for name in TOKENIZER_FILES) or any(path.glob("*.tiktoken")):
+        return
+    raise ModelFolderError(
+        f"has no tokenizer (none of {', '.join(TOKENIZER_FILES)})",
+        subject=path,
+        next_step="copy the tokenizer's files into the folder",
+    )
+
+
+def _weights(path: Path) -> list[Path]:
+    """The files the converter will read: safetensors where there are any."""
+    for pattern, index_name in (
+        ("model*.safetensors", "model.safetensors.index.json"),
+        ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    ):
+        files = {file.name: file for file in path.glob(pattern) if file.is_file()}
+        index = path / index_name
+        if index.is_file():
+            _check_shards(index, files)
+        if files:
+            for file in files.values():
+                _check_not_pointer(file)
+            return [files[name] for name in sorted(files)]
+    raise ModelFolderError(
+        "has no weights (neither model*.safetensors nor pytorch_model*.bin)",
+        subject=path,
+        next_step="copy the weights into the folder",
+    )
+
+
+def _check_shards(index: Path, files: dict[str, Path]) -> None:
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelFolderError("is not an index of weights", subject=index) from error
+    missing = sorted(str(shard) for shard in shards - files.keys())
+    if missing:
+        raise ModelFolderError(
+            f"{len(missing)} of {len(shards)} weight files are missing: {', '.join(missing[:5])}"
+            + (" ..." if len(missing) > 5 else ""),
+            subject=index.parent,
+            next_step="download the missing files",
+        )
+
+
+def _check_not_pointer(file: Path) -> None:
+    with file.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise ModelFolderError(
+                "is a Git LFS pointer, not the weights",
+                subject=file,
+                next_step="run `git lfs pull` in the folder",
+            )
+
+
+def _safetensors_header(file: Path) -> dict[str, dict[str, Any]]:
+    """Name to dtype, shape and place of every tensor; checks that the file is whole."""
+    size = file.stat().st_size
+    damaged = ModelFolderError(
+        "is truncated or damaged", subject=file, next_step="download this file again"
+    )
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
+            raise damaged
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            for entry in header.values():
+                math.prod(entry["shape"])
+        except (ValueError, AttributeError, KeyError, IndexError, TypeError) as error:
+            raise damaged from error
+    if size != 8 + length + end:
+        raise ModelFolderError(
+            f"is truncated or damaged: {size} bytes where its header tells of {8 + length + end}",
+            subject=file,
+            next_step="download this file again",
+        )
+    return {str(name): entry for name, entry in header.items()}
+
+
+def _dtype_of(headers: list[dict[str, dict[str, Any]]]) -> str:
+    """The torch name of the type that most numbers have."""
+    counts: dict[str, int] = {}
+    for header in headers:
+        for entry in header.values():
+            kind = str(entry.get("dtype"))
+            counts[kind] = counts.get(kind, 0) + math.prod(entry["shape"])
+    names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+    return names.get(max(counts, key=lambda kind: counts[kind]), "") if counts else ""
