@@ -14,6 +14,7 @@ from edgequant.core.hashing import sha256_json
 from edgequant.core.progress import say
 
 ANSWER_MARK = "####"
+LARGEST = 2**63
 # Commas must stand where thousands are divided: "1,45" is a typing error, not 145.
 _INTEGER = re.compile(r"[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.0+)?")
 
@@ -95,7 +96,10 @@ def parse_answer(text: str) -> int:
     if not _INTEGER.fullmatch(number):
         raise ValueError(f'{number!r} after "{ANSWER_MARK}" is not an integer')
     plain = number.replace("−", "-").replace("$", "").replace(",", "")
-    return int(plain.partition(".")[0])
+    value = int(plain.partition(".")[0])
+    if abs(value) >= LARGEST:
+        raise ValueError(f"{number!r} is too large: tables keep 64-bit integers")
+    return value
 
 
 def _parse_line(line: bytes, number: int, path: Path) -> Question:

@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgequant.core.artefact import Artefact, Store, artefact_key
+from edgequant.core.artefact import Store, artefact_key
 from edgequant.core.errors import EdgequantError, ExperimentError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.paths import cache_root

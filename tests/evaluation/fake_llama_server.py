@@ -1,0 +1,132 @@
+"""Stands for llama-server: the same HTTP interface over a model that is plain arithmetic.
+
+Its tokens are the UTF-8 bytes (ids 3 to 258) behind BOS (1); EOS is 2. The environment says how
+it misbehaves: FAKE_MODE, and FAKE_REQUESTS, a file that each completion adds a line to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+BOS, EOS = 1, 2
+MODE = os.environ.get("FAKE_MODE", "")
+REQUESTS = os.environ.get("FAKE_REQUESTS")
+served = 0
+
+
+def tokenize(text: str, add_special: bool) -> list[int]:
+    ids: list[int] = [BOS] if add_special else []
+    if text.startswith("<s>"):
+        ids.append(BOS)
+        text = text.removeprefix("<s>")
+    return ids + [byte + 3 for byte in text.encode()]
+
+
+def piece(token: int) -> str | list[int]:
+    if token < 3:
+        return ("<unk>", "<s>", "</s>")[token]
+    try:
+        return bytes([token - 3]).decode()
+    except UnicodeDecodeError:
+        return [token - 3]
+
+
+def answer(prompt: list[int]) -> list[int]:
+    digest = hashlib.sha256(repr(prompt).encode()).hexdigest()
+    text = f"é{digest[: 4 + int(digest[0], 16)]} \\boxed{{{int(digest[:2], 16)}}}"
+    return [byte + 3 for byte in text.encode()] + [EOS]
+
+
+def complete(body: dict[str, Any]) -> dict[str, Any]:
+    tokens = answer(body["prompt"])
+    cut = tokens[: body["n_predict"]]
+    stop_type = "eos" if cut[-1] == EOS else "limit"
+    content = bytes(t - 3 for t in cut if t > 2).decode(errors="ignore")
+    for stop in body["stop"]:
+        if stop in content:
+            content, stop_type = content.split(stop)[0], "word"
+    return {
+        "content": content,
+        "tokens": cut,
+        "stop_type": stop_type,
+        "tokens_evaluated": len(body["prompt"]),
+        "truncated": False,
+        "timings": {"prompt_ms": 2.0, "predicted_ms": 1.5 * len(cut)},
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def reply(self, value: object, status: int = 200) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self.reply({"status": "ok"})
+        else:
+            self.reply({"default_generation_settings": {"n_ctx": options.ctx_size}})
+
+    def do_POST(self) -> None:
+        global served
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/apply-template":
+            turns = "".join(f"[{m['role']}]{m['content']}" for m in body["messages"])
+            self.reply({"prompt": f"<s>{turns}[assistant]"})
+        elif self.path == "/tokenize":
+            content = body["content"]
+            if isinstance(content, list):
+                self.reply({"tokens": [{"id": t, "piece": piece(t)} for t in content]})
+            else:
+                self.reply({"tokens": tokenize(content, body.get("add_special", False))})
+        else:
+            served += 1
+            if MODE.startswith("die-after-") and served > int(MODE.rpartition("-")[2]):
+                print("fake: out of memory", flush=True)
+                os._exit(3)
+            if MODE == "slow":
+                time.sleep(60)
+            if MODE == "refuse":
+                self.reply({"error": {"message": "no such thing"}}, 400)
+                return
+            if MODE == "nonsense":
+                self.reply({"content": 1})
+                return
+            if REQUESTS:
+                with Path(REQUESTS).open("a") as stream:
+                    stream.write(f"{body['n_predict']}\n")
+            self.reply(complete(body))
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--port", type=int)
+parser.add_argument("--ctx-size", type=int)
+options, rest = parser.parse_known_args()
+print("arguments", json.dumps(rest), "leaked", "LLAMA_API_KEY" in os.environ, flush=True)
+if MODE == "die-at-start":
+    print("fake: error loading model", flush=True)
+    sys.exit(1)
+if MODE == "port-race":
+    print(f"couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {options.port}")
+    sys.exit(1)
+if MODE == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()
