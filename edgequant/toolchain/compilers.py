@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import shlex
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,9 +69,9 @@ class Zig:
         zig = shlex.quote(str(_package_file("ziglang", "zig")))
         folder.mkdir(parents=True, exist_ok=True)
         # CMake and ccache want one program each; starting Python for every file is too slow.
-        # -O2 -g0 come first, so that any later -O wins: without them CMake's own checks would
-        # be debug builds, and zig would make its C++ library once more for those.
-        common = shlex.join([*self.flags(target), "-O2", "-g0"])
+        # A later -O wins. Without these, CMake's own checks would be builds of another kind, and
+        # zig would compile its C++ library, a minute's work, once for each kind.
+        common = shlex.join([*self.flags(target), "-O2", "-g0", "-s"])
         for wrapper, arguments in (
             ("zig-cc", f"cc {common}"),
             ("zig-c++", f"c++ {common}"),
@@ -110,13 +111,13 @@ def make_compiler(name: str = "zig") -> Compiler:
     return Zig()
 
 
-def build_program(package: str, *names: str) -> Path:
-    """A program that one of the build packages brings (``cmake``, ``ninja``).
+def build_program(name: str) -> Path:
+    """The program that the build package of the same name brings (``cmake``, ``ninja``).
 
     Raises:
         ToolMissingError: the package is not installed.
     """
-    return _package_file(package, *names)
+    return _package_file(name, name)
 
 
 def _package_version(package: str) -> str:
@@ -126,13 +127,14 @@ def _package_version(package: str) -> str:
         raise _missing(package) from None
 
 
-def _package_file(package: str, *names: str) -> Path:
-    """An executable file inside an installed package, found without importing it."""
+def _package_file(package: str, name: str) -> Path:
+    """An executable that a package brought, inside it or among Python's scripts."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise _missing(package)
-    for name in names:
-        path = Path(spec.origin).parent / name
+    inside = Path(spec.origin).parent
+    scripts = Path(sysconfig.get_path("scripts"))
+    for path in (inside / name, inside / "data" / "bin" / name, scripts / name):
         if os.access(path, os.X_OK) and path.is_file():
             return path
     raise _missing(package)

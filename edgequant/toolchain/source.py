@@ -204,7 +204,7 @@ def _archive(lock: SourceLock) -> Path:
 # pip will not save a source archive before it has asked the archive's build backend for its
 # name and version. This stands in for that backend: nothing from the archive is executed and
 # nothing else is installed.
-_BACKEND = '''\
+_BACKEND = """\
 import os
 import pathlib
 
@@ -222,7 +222,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 
 def build_wheel(*_arguments, **_settings):
     raise RuntimeError("only the source is wanted")
-'''
+"""
 
 
 def _download(lock: SourceLock, folder: Path) -> Path:
@@ -288,9 +288,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _top_folder(members: list[tarfile.TarInfo], archive: Path) -> str:
     tops = {PurePosixPath(m.name).parts[0] for m in members if PurePosixPath(m.name).parts}
     if len(tops) != 1:
-        raise SourceError(
-            f"has {len(tops)} top folders, a source archive has one", subject=archive
-        )
+        raise SourceError(f"has {len(tops)} top folders, a source archive has one", subject=archive)
     return tops.pop()
 
 

@@ -65,8 +65,7 @@ def load_target(name: str) -> Target:
         if board is None:
             raise TargetError(
                 f"no build target or board is called {name!r}",
-                next_step=f"use one of the targets {', '.join(target_names())}"
-                + _boards_hint(),
+                next_step=f"use one of the targets {', '.join(target_names())}" + _boards_hint(),
             )
         wanted = _target_of_board(board)
         path = find_data_file(TARGETS_KIND, wanted)
