@@ -1,0 +1,203 @@
+"""``edgequant measure``: time every token of a model on a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgequant.cli.output import JSON_OPTION, print_json, print_table
+
+if TYPE_CHECKING:
+    from edgequant.latency.measure import Latency
+    from edgequant.latency.statistics import LatencySummary, Ratio
+
+MODELS_ARGUMENT = typer.Argument(metavar="MODEL.gguf...", help="GGUF files.")
+PROMPT_OPTION = typer.Option(None, "--prompt", help="Prompt; by default the study's.")
+PROMPT_FILE_OPTION = typer.Option(None, "--prompt-file", help="File with the prompt.")
+TOKENS_OPTION = typer.Option(128, "-n", "--tokens", min=2, help="Tokens to generate in each run.")
+REPEATS_OPTION = typer.Option(3, "--repeats", min=1, help="Runs of each model, interleaved.")
+THREADS_OPTION = typer.Option(None, "--threads", min=1, help="By default the profile's.")
+REPACK_OPTION = typer.Option(
+    True,
+    "--repack/--no-repack",
+    help="Repack weights into a second copy; off for models that are streamed from storage.",
+)
+CACHE_K_OPTION = typer.Option("f16", "--cache-type-k", help="Type of the cache of keys.")
+CACHE_V_OPTION = typer.Option("f16", "--cache-type-v", help="Type of the cache of values.")
+OUT_OPTION = typer.Option(None, "--out", help="Also copy latency.parquet and manifest.json here.")
+FORCE_OPTION = typer.Option(False, "--force", help="Measure again, also what is there.")
+
+
+def command(
+    board: str = typer.Argument(help="A board's name, or the path of its profile."),
+    models: list[Path] = MODELS_ARGUMENT,
+    prompt: str | None = PROMPT_OPTION,
+    prompt_file: Path | None = PROMPT_FILE_OPTION,
+    tokens: int = TOKENS_OPTION,
+    repeats: int = REPEATS_OPTION,
+    threads: int | None = THREADS_OPTION,
+    repack: bool = REPACK_OPTION,
+    cache_type_k: str = CACHE_K_OPTION,
+    cache_type_v: str = CACHE_V_OPTION,
+    out: Path | None = OUT_OPTION,
+    force: bool = FORCE_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Time every token of one or more models on a board, by the board's own clock.
+
+    The probe is built and copied, and so are the models, where the board lacks them. The figure
+    of a run is the median time of a decoded token; a series that spreads too wide is UNRELIABLE.
+
+    Example: edgequant measure rk3568 model-Q2_K.gguf model-Q8_0.gguf -n 64 --no-repack
+    """
+    from edgequant.boards.profile import load_profile
+    from edgequant.boards.transport import open_board
+    from edgequant.core.errors import ProbeError
+    from edgequant.latency.measure import find_latency, measure, name_models
+    from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
+    from edgequant.models.gguf import read_gguf
+    from edgequant.toolchain.build import build
+
+    for option, value in (("--cache-type-k", cache_type_k), ("--cache-type-v", cache_type_v)):
+        if value not in CACHE_TYPES:
+            raise typer.BadParameter(
+                f"{value!r} is none of {', '.join(CACHE_TYPES)}", param_hint=option
+            )
+    text = _prompt(prompt, prompt_file)
+    profile = load_profile(board)
+    named = name_models(models, lambda path: read_gguf(path).file_type)
+    built = build(profile.build.target, tools=[PROBE_NAME])
+    settings = {
+        "build": built,
+        "prompt": text,
+        "tokens": tokens,
+        "repeats": repeats,
+        "threads": threads,
+        "repack": repack,
+        "cache_type_k": cache_type_k,
+        "cache_type_v": cache_type_v,
+    }
+    found = None if force else find_latency(profile, named, **settings)  # type: ignore[arg-type]
+    if found is None:
+        with open_board(profile) as connected:
+            found = measure(connected, named, force=force, **settings)  # type: ignore[arg-type]
+    if out is not None:
+        _copy(found, out)
+    if as_json:
+        print_json(_as_dict(found))
+    else:
+        _print(found)
+    if any(summary.n == 0 for summary in found.summaries):
+        # The table says which model failed and why; a script must see it too.
+        raise typer.Exit(ProbeError.exit_code)
+
+
+def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
+    from edgequant.core.errors import PromptError
+    from edgequant.latency.measure import DEFAULT_PROMPT
+
+    if prompt is not None and prompt_file is not None:
+        raise typer.BadParameter("give --prompt or --prompt-file, not both")
+    if prompt_file is None:
+        return DEFAULT_PROMPT if prompt is None else prompt
+    try:
+        return prompt_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"cannot be read as text: {error}", subject=prompt_file) from error
+
+
+def _copy(latency: Latency, out: Path) -> None:
+    import shutil
+
+    out.mkdir(parents=True, exist_ok=True)
+    for source in (latency.path, latency.artefact.folder / "manifest.json"):
+        partial = out / f"{source.name}.partial"
+        shutil.copyfile(source, partial)
+        partial.replace(out / source.name)
+
+
+def _as_dict(latency: Latency) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "artefact": str(latency.artefact.folder),
+        "reused": latency.reused,
+        "parameters": latency.artefact.manifest.parameters,
+        "quantizations": [summary.as_dict() for summary in latency.summaries],
+        "ratios": [asdict(ratio) for ratio in latency.ratios()],
+    }
+
+
+def _print(latency: Latency) -> None:
+    ratios = {ratio.quantization: ratio for ratio in latency.ratios()}
+    parameters = latency.artefact.manifest.parameters
+    sources = sorted({s.latency_source or "unknown" for s in latency.summaries})
+    print_table(
+        (
+            "quantization",
+            "n",
+            "median s",
+            "p90 s",
+            "p99 s",
+            "TTFT s",
+            "spread",
+            "ratio",
+            "reliable",
+        ),
+        [_row(summary, ratios.get(summary.quantization)) for summary in latency.summaries],
+        title=f"Seconds per token on {parameters['board']} ({', '.join(sources)})",
+    )
+    for summary in latency.summaries:
+        for line in _remarks(summary, ratios.get(summary.quantization)):
+            typer.echo(line)
+    typer.echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
+
+
+def _row(summary: LatencySummary, ratio: Ratio | None) -> tuple[object, ...]:
+    return (
+        summary.quantization,
+        summary.n,
+        _seconds(summary.median_seconds),
+        _seconds(summary.p90_seconds),
+        _seconds(summary.p99_seconds),
+        _seconds(summary.ttft_seconds),
+        None if summary.spread is None else f"{summary.spread:.3f}",
+        None if ratio is None else f"{ratio.ratio:.3f}",
+        "yes" if summary.reliable else ("FAILED" if summary.n == 0 else "UNRELIABLE"),
+    )
+
+
+def _remarks(summary: LatencySummary, ratio: Ratio | None) -> list[str]:
+    name = summary.quantization
+    remarks = []
+    if summary.median_interval is not None:
+        low, high = summary.median_interval.low, summary.median_interval.high
+        line = f"{name}: median within {_seconds(low)} to {_seconds(high)} s (95 %)"
+        if ratio is not None and ratio.interval is not None and ratio.reference != name:
+            line += f", {ratio.interval.low:.3f} to {ratio.interval.high:.3f} x {ratio.reference}"
+        remarks.append(line)
+    if summary.prompt_tokens is not None and summary.ttft_seconds is not None:
+        line = (
+            f"{name}: prompt of {summary.prompt_tokens} tokens, "
+            f"{_seconds(summary.prefill_seconds_per_token)} s each; loading "
+            f"{_seconds(summary.load_seconds)} s, not in TTFT"
+        )
+        if summary.resident_bytes is not None:
+            line += f"; {summary.resident_bytes / 1e6:.0f} MB resident"
+        if summary.major_faults_per_token is not None:
+            line += f"; {summary.major_faults_per_token:.1f} major faults per token"
+        if summary.read_bytes_per_token is not None:
+            line += f"; {summary.read_bytes_per_token / 1e6:.1f} MB read per token"
+        remarks.append(line)
+    if not summary.reliable:
+        word = "FAILED" if summary.n == 0 else "UNRELIABLE"
+        remarks.append(f"{name}: {word}: {summary.unreliable_because}")
+    if summary.error is not None:
+        remarks.append(f"{name}: {summary.failed_repeats} failed: {summary.error}")
+    return remarks
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"

@@ -1,0 +1,463 @@
+"""Measure models on a board: every token of every repeat as one row.
+
+Repeats are interleaved: repeat 1 of every model, then repeat 2 of every model. A board that warms
+up, throttles or gets busy does so for all models alike, and their ratio still compares like with
+like; measuring one model after another would put the drift into the ratio. The price is that each
+run may find another model in the page cache: it shows in the load and prefill rows, which is why
+the figure of a run is the median over its tokens.
+
+Each finished run's raw output is kept at once, so an interrupted measurement goes on with the
+runs that are missing. A run that failed is a row, and is tried again by the next measurement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from edgequant.core.artefact import Artefact, Store, artefact_key
+from edgequant.core.errors import (
+    BoardUnreachableError,
+    EdgequantError,
+    ProbeError,
+    RemoteCommandError,
+)
+from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.progress import Task, say, task
+from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
+from edgequant.latency.model import LatencyModel, from_summaries
+from edgequant.latency.probe import (
+    PROBE_NAME,
+    ProbeOptions,
+    ProbeRun,
+    parse_probe_output,
+    probe_command,
+    run_probe,
+)
+from edgequant.latency.statistics import LatencySummary, Ratio, ratios, summarize
+
+if TYPE_CHECKING:
+    from edgequant.boards.profile import BoardProfile
+    from edgequant.boards.transport import Board
+
+STAGE = "latency"
+TABLE_NAME = "latency.parquet"
+RUN_ERRORS = (ProbeError, RemoteCommandError, BoardUnreachableError)
+"""What makes one run fail and leaves the others their chance."""
+DEFAULT_PROMPT = "I believe the meaning of life is"
+"""The study's."""
+
+
+class HasProbe(Protocol):
+    """What is needed of a :class:`edgequant.toolchain.build.Build`."""
+
+    def binary(self, name: str) -> Path: ...
+
+    @property
+    def llama_cpp_commit(self) -> str: ...
+
+
+class OnBoard(Protocol):
+    """What is needed of a file that was deployed."""
+
+    @property
+    def remote_path(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A finished measurement."""
+
+    artefact: Artefact
+    reused: bool = False
+    """It was found as it is; nothing was run."""
+
+    @property
+    def path(self) -> Path:
+        """The ``latency.parquet``."""
+        return self.artefact.file(TABLE_NAME)
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        return read_latency(self.path)
+
+    @cached_property
+    def summaries(self) -> list[LatencySummary]:
+        return summarize(self.frame)
+
+    def ratios(self, reference: str | None = None) -> list[Ratio]:
+        return ratios(self.frame, reference)
+
+    @property
+    def models(self) -> list[LatencyModel]:
+        """Tokens to seconds, for each quantization that has times."""
+        return from_summaries(self.summaries)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that can change a measurement."""
+
+    profile: BoardProfile
+    probe_sha256: str
+    model_sha256: Mapping[str, str]
+    prompt: str
+    options: ProbeOptions
+    repeats: int
+    latency_source: str
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return {
+            "board": board_identity(self.profile),
+            "probe": self.probe_sha256,
+            **{f"model {name}": value for name, value in sorted(self.model_sha256.items())},
+        }
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        return {
+            "board": self.profile.name,
+            "prompt": self.prompt,
+            "repeats": self.repeats,
+            "latency_source": self.latency_source,
+            **self.options.model_dump(mode="json"),
+        }
+
+    @property
+    def key(self) -> str:
+        return artefact_key(STAGE, self.inputs, self.parameters)
+
+
+def board_identity(profile: BoardProfile) -> str:
+    """SHA-256 over what a profile says of its board, but its description."""
+    return sha256_json(profile.model_dump(mode="json", exclude={"description"}))
+
+
+def find_latency(
+    profile: BoardProfile,
+    models: Mapping[str, Path | OnBoard],
+    *,
+    build: HasProbe,
+    prompt: str,
+    tokens: int = 128,
+    repeats: int = 3,
+    threads: int | None = None,
+    repack: bool = True,
+    cache_type_k: str = "f16",
+    cache_type_v: str = "f16",
+    store: Store | None = None,
+    latency_source: str | None = None,
+) -> Latency | None:
+    """The measurement that :func:`measure` would make, where it was made before without failures.
+
+    It needs no connection to the board. Arguments as :func:`measure`.
+    """
+    options = ProbeOptions(
+        tokens=tokens,
+        threads=threads if threads is not None else profile.threads,
+        repack=repack,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+    )
+    plan = _make_plan(profile, models, build, prompt, options, repeats, latency_source)
+    return _find(store if store is not None else Store(), plan.key)
+
+
+def measure(
+    board: Board,
+    models: Mapping[str, Path | OnBoard],
+    *,
+    build: HasProbe,
+    prompt: str,
+    tokens: int = 128,
+    repeats: int = 3,
+    threads: int | None = None,
+    repack: bool = True,
+    cache_type_k: str = "f16",
+    cache_type_v: str = "f16",
+    store: Store | None = None,
+    latency_source: str | None = None,
+    force: bool = False,
+) -> Latency:
+    """Time every token of some models on a board, or find it done.
+
+    Args:
+        board: where it is measured.
+        models: quantization to a GGUF here, or to one that was deployed already.
+        build: has the probe for this board; it and the models here are deployed as needed.
+        prompt: text with special tokens.
+        tokens: tokens to generate in each run; the first comes from the prompt, so that
+            ``tokens - 1`` are timed.
+        repeats: runs of each model.
+        threads: by default the profile's, or one for each CPU of the board.
+        repack: let llama.cpp repack the weights into a second copy.
+        cache_type_k: type of the cache of keys.
+        cache_type_v: type of the cache of values.
+        store: where artefacts are kept, by default the cache.
+        latency_source: "measured" or "emulated", by default what the board's profile says.
+        force: measure again, also what is there.
+
+    Raises:
+        ProbeError: every run failed, or an argument makes no sense.
+        EdgequantError: the board cannot be reached, or a file not be deployed.
+    """
+    if not models:
+        raise ProbeError("no models to measure")
+    if tokens < 2:
+        raise ProbeError(
+            "at least 2 tokens are needed: the first one comes from the prompt", next_step="-n 128"
+        )
+    if repeats < 1:
+        raise ProbeError("at least 1 repeat is needed")
+    options = ProbeOptions(
+        tokens=tokens,
+        threads=threads if threads is not None else board.profile.threads,
+        repack=repack,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+    )
+    probe_command("", "", prompt, options)  # a prompt that cannot be used is refused at once
+    store = store if store is not None else Store()
+    plan = _make_plan(board.profile, models, build, prompt, options, repeats, latency_source)
+    with _board_lock(store, plan.profile.name), store.lock(STAGE, plan.key):
+        if force:
+            store.drop_work_folder(STAGE, plan.key)
+        else:
+            found = _find(store, plan.key)
+            if found is not None:
+                return found
+        probe, remote_models = _deploy_missing(board, models, build, store)
+        runs = _Runs(board, plan, store.work_folder(STAGE, plan.key), probe, remote_models)
+        with store.create(
+            STAGE, plan.inputs, plan.parameters, llama_cpp_commit=build.llama_cpp_commit
+        ) as draft:
+            with draft.timed("measure"):
+                rows = runs.all()
+            if runs.errors and len(runs.errors) == repeats * len(models):
+                raise runs.errors[0]
+            frame = make_frame(rows)
+            frame.write_parquet(draft.folder / TABLE_NAME)
+            runs.keep_raw(draft.folder / "raw")
+            draft.manifest.details.update(
+                failed_runs=len(runs.errors),
+                board_facts=_facts(board),
+                system_info=runs.system_info,
+                prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
+            )
+        if not runs.errors:
+            store.drop_work_folder(STAGE, plan.key)
+    return Latency(_made_artefact(store, plan.key))
+
+
+def _made_artefact(store: Store, key: str) -> Artefact:
+    artefact = store.find(STAGE, key)
+    if artefact is None:
+        raise ProbeError("the finished measurement vanished", subject=store.folder(STAGE, key))
+    return artefact
+
+
+def _make_plan(
+    profile: BoardProfile,
+    models: Mapping[str, Path | OnBoard],
+    build: HasProbe,
+    prompt: str,
+    options: ProbeOptions,
+    repeats: int,
+    latency_source: str | None,
+) -> _Plan:
+    return _Plan(
+        profile=profile,
+        probe_sha256=sha256_file(build.binary(PROBE_NAME)),
+        model_sha256={name: file_sha256(model) for name, model in models.items()},
+        prompt=prompt,
+        options=options,
+        repeats=repeats,
+        latency_source=latency_source or profile.latency_source,
+    )
+
+
+def file_sha256(model: Path | OnBoard) -> str:
+    """SHA-256 of a file here, or of one that was deployed.
+
+    Raises:
+        ProbeError: there is no such file.
+    """
+    if not isinstance(model, Path):
+        return model.sha256
+    if not model.is_file():
+        raise ProbeError("no such file", subject=model, next_step="edgequant quantize makes it")
+    status = model.stat()
+    return _sha256_unchanged(model.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256_unchanged(path: Path, _size: int, _changed_nanoseconds: int) -> str:
+    """Hash a file of many gigabytes once in a process, not at each look for a measurement."""
+    return sha256_file(path)
+
+
+def _find(store: Store, key: str) -> Latency | None:
+    artefact = store.find(STAGE, key)
+    if artefact is None:
+        return None
+    failed = artefact.manifest.details.get("failed_runs")
+    if failed:
+        say(f"An earlier measurement has {failed} failed runs: they are tried again.")
+        return None
+    return Latency(artefact, reused=True)
+
+
+def _deploy_missing(
+    board: Board, models: Mapping[str, Path | OnBoard], build: HasProbe, store: Store
+) -> tuple[str, dict[str, str]]:
+    """Paths on the board of the probe and of each model."""
+    from edgequant.boards.deploy import deploy
+
+    files = {PROBE_NAME: build.binary(PROBE_NAME)}
+    files |= {f"model {name}": model for name, model in models.items() if isinstance(model, Path)}
+    entries = deploy(board, files, store=store).entries
+    paths = {
+        name: entries[f"model {name}"].remote_path if isinstance(model, Path) else model.remote_path
+        for name, model in models.items()
+    }
+    return entries[PROBE_NAME].remote_path, paths
+
+
+class _Runs:
+    """All runs of one measurement: those found finished, and those made now."""
+
+    def __init__(
+        self, board: Board, plan: _Plan, folder: Path, probe: str, models: Mapping[str, str]
+    ) -> None:
+        self._board = board
+        self._plan = plan
+        self._folder = folder
+        self._probe = probe
+        self._models = models
+        self.errors: list[EdgequantError] = []
+        self.system_info: str | None = None
+
+    def all(self) -> list[Row]:
+        """Rows of every run, in the order they were made."""
+        plan = self._plan
+        rows: list[Row] = []
+        total = plan.repeats * len(self._models) * plan.options.tokens
+        with task(f"Measuring on {plan.profile.name}", total) as shown:
+            for repeat in range(1, plan.repeats + 1):
+                for quantization in self._models:
+                    what = f"Measuring {quantization} on {plan.profile.name}"
+                    shown.describe(f"{what}, repeat {repeat}/{plan.repeats}")
+                    done = shown.completed
+                    rows += self._one(quantization, repeat, shown)
+                    shown.update(done + plan.options.tokens)
+        return rows
+
+    def keep_raw(self, folder: Path) -> None:
+        """Put every successful run's raw output beside the table."""
+        folder.mkdir()
+        for path in sorted(self._folder.glob("*.jsonl")):
+            (folder / path.name).write_bytes(path.read_bytes())
+
+    def _one(self, quantization: str, repeat: int, shown: Task) -> list[Row]:
+        labels = {
+            "board": self._plan.profile.name,
+            "quantization": quantization,
+            "repeat": repeat,
+            "model_sha256": self._plan.model_sha256[quantization],
+            "latency_source": self._plan.latency_source,
+        }
+        path = self._folder / f"{_file_name(quantization)}-{repeat}.jsonl"
+        try:
+            run = self._kept(path) or self._made(quantization, path, shown)
+        except RUN_ERRORS as error:
+            say(f"{quantization}, repeat {repeat}, failed: {error}")
+            self.errors.append(error)
+            return [failed_row(str(error), **labels)]  # type: ignore[arg-type]
+        self.system_info = run.start.system_info
+        return run_rows(run, **labels)  # type: ignore[arg-type]
+
+    def _kept(self, path: Path) -> ProbeRun | None:
+        """A run that an interrupted measurement finished."""
+        try:
+            return parse_probe_output(path.read_text(encoding="utf-8").splitlines())
+        except (OSError, ProbeError):
+            return None
+
+    def _made(self, quantization: str, path: Path, shown: Task) -> ProbeRun:
+        lines: list[str] = []
+        run = run_probe(
+            self._board,
+            self._probe,
+            self._models[quantization],
+            self._plan.prompt,
+            self._plan.options,
+            on_event=lambda event: shown.advance() if event == "token" else None,
+            on_line=lines.append,
+        )
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
+        partial.replace(path)
+        return run
+
+
+def _file_name(quantization: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in quantization)
+    return f"{kept}-{hashlib.sha256(quantization.encode()).hexdigest()[:6]}"
+
+
+def _facts(board: Board) -> object:
+    """What the board says of itself (RAM, ISA flags, kernel), or why it does not."""
+    from edgequant.boards.facts import collect_facts
+
+    try:
+        facts = collect_facts(board)
+    except EdgequantError as error:
+        return {"error": str(error)}
+    return facts.model_dump(mode="json")
+
+
+@contextlib.contextmanager
+def _board_lock(store: Store, name: str) -> Iterator[None]:
+    """Hold a board: two measurements at once would time each other."""
+    path = store.root / STAGE / f"board-{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another measurement runs on {name}: waiting for it to end.")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def name_models(paths: list[Path], file_type: Callable[[Path], str]) -> dict[str, Path]:
+    """A name for each GGUF: its quantization, or its file's name where two share one.
+
+    Args:
+        paths: GGUF files.
+        file_type: gives a file's quantization, "unknown" where the file does not tell.
+    """
+    types = {path: file_type(path) for path in paths}
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = types[path]
+        if name == "unknown" or list(types.values()).count(name) > 1:
+            name = path.stem
+        unique, number = name, 2
+        while unique in named:
+            unique, number = f"{name} ({number})", number + 1
+        named[unique] = path
+    return named

@@ -1,0 +1,328 @@
+"""What a series of token times says: pure functions over the latency table.
+
+Quantiles interpolate linearly between order statistics (Hyndman and Fan's type 7, the default of
+numpy, R and spreadsheets); with fewer than about a hundred tokens p99 is little else than the
+largest value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from edgequant.core.errors import DataFrameError
+from edgequant.latency.frame import with_all_columns
+
+SPREAD_LIMIT = 0.10
+"""A series whose middle half spreads over more than a tenth of its median is not reliable: the
+study's two series, on a quiet board, spread by 0.03 and 0.02."""
+REPEAT_LIMIT = 0.10
+"""Nor is one whose repeats' medians lie further apart than that."""
+MIN_TOKENS = 8
+"""Nor one of fewer tokens: an interval of its median would be as wide as the whole series."""
+CONFIDENCE = 0.95
+BOOTSTRAP_RESAMPLES = 4000
+BOOTSTRAP_SEED = 20240607
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """The figures of one quantization on one board. None is missing, never zero."""
+
+    quantization: str
+    n: int
+    """Decoded tokens that were timed, over all repeats that did not fail."""
+    repeats: int
+    failed_repeats: int
+    median_seconds: float | None
+    """Of the time for one decoded token: the figure of a run."""
+    median_interval: Interval | None
+    p90_seconds: float | None
+    p99_seconds: float | None
+    spread: float | None
+    """Interquartile range over the median."""
+    repeat_spread: float | None
+    """Range of the repeats' medians over the median; None with one repeat."""
+    reliable: bool
+    unreliable_because: str | None
+    ttft_seconds: float | None
+    """Median over the repeats of prefill and first token; loading is not in it."""
+    prompt_tokens: int | None
+    prefill_seconds_per_token: float | None
+    """Median over the repeats of TTFT over prompt tokens; holds near that prompt's length."""
+    load_seconds: float | None
+    resident_bytes: int | None
+    """The largest seen."""
+    major_faults_per_token: float | None
+    read_bytes_per_token: float | None
+    frequency_hz: float | None
+    temperature_celsius: float | None
+    """The highest seen."""
+    latency_source: str | None
+    error: str | None
+    """Why a repeat failed, the first one's reason."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times longer a token takes than with the reference quantization."""
+
+    quantization: str
+    reference: str
+    ratio: float
+    interval: Interval | None
+
+
+def quantile(values: Sequence[float] | Floats, probability: float) -> float:
+    """A quantile by linear interpolation (type 7).
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    return float(np.quantile(_finite(values), probability))
+
+
+def median(values: Sequence[float] | Floats) -> float:
+    """The middle value, or the mean of the two in the middle."""
+    return quantile(values, 0.5)
+
+
+def spread(values: Sequence[float] | Floats) -> float:
+    """Interquartile range over the median: 0 when all are equal, infinite when the median is 0."""
+    lower, middle, upper = (quantile(values, p) for p in (0.25, 0.5, 0.75))
+    if upper == lower:
+        return 0.0
+    return (upper - lower) / middle if middle > 0 else math.inf
+
+
+def median_interval(values: Sequence[float] | Floats) -> Interval | None:
+    """The exact 95 % interval of the median from order statistics.
+
+    The number of values below the true median is binomial(n, 1/2), whatever the distribution, so
+    from the k-th smallest to the k-th largest value covers it with at least 95 %. It takes the
+    tokens as independent, which neighbours in one run are only roughly.
+
+    Returns:
+        None for fewer than 6 values: then even the whole range covers less.
+    """
+    ordered = np.sort(_finite(values))
+    n = len(ordered)
+    below, k = 0.0, 0
+    while True:
+        below += math.exp(_log_choose(n, k) - n * math.log(2))
+        if below > (1 - CONFIDENCE) / 2:
+            break
+        k += 1
+    if k == 0:
+        return None
+    return Interval(float(ordered[k - 1]), float(ordered[n - k]))
+
+
+def ratio_interval(
+    numerator: Sequence[float] | Floats, denominator: Sequence[float] | Floats
+) -> Interval | None:
+    """A 95 % percentile bootstrap interval of the ratio of two medians, with a fixed seed.
+
+    Returns:
+        None where one series has fewer than :data:`MIN_TOKENS` values or the ratio is not finite.
+    """
+    above, below = _finite(numerator), _finite(denominator)
+    if min(len(above), len(below)) < MIN_TOKENS or np.min(below) <= 0:
+        return None
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    ratios = _resampled_medians(above, generator) / _resampled_medians(below, generator)
+    tail = (1 - CONFIDENCE) / 2
+    return Interval(float(np.quantile(ratios, tail)), float(np.quantile(ratios, 1 - tail)))
+
+
+def summarize(frame: pl.DataFrame) -> list[LatencySummary]:
+    """One summary for each quantization, in the order of their first rows.
+
+    Args:
+        frame: a latency table (see :data:`edgequant.latency.frame.SCHEMA`); quantization, phase
+            and seconds are needed, the rest may be missing.
+
+    Raises:
+        DataFrameError: needed columns are missing, or a time is negative or not a number.
+    """
+    table = with_all_columns(frame)
+    return [
+        _summarize_one(str(group["quantization"][0]), group)
+        for group in table.partition_by("quantization", maintain_order=True)
+    ]
+
+
+def decode_seconds(frame: pl.DataFrame, quantization: str) -> Floats:
+    """Seconds of every decoded token of one quantization, all repeats one after another."""
+    table = with_all_columns(frame)
+    return _seconds(table.filter(pl.col("quantization") == quantization), "decode")
+
+
+def ratios(frame: pl.DataFrame, reference: str | None = None) -> list[Ratio]:
+    """Ratio of each quantization's median token time to the reference's.
+
+    Args:
+        frame: a latency table.
+        reference: a quantization, by default the one with the smallest median.
+
+    Returns:
+        One for each quantization that has times, the reference itself included with 1.
+
+    Raises:
+        DataFrameError: the reference has no times.
+    """
+    table = with_all_columns(frame)
+    series = {
+        name: decode_seconds(table, name)
+        for name in table["quantization"].unique(maintain_order=True).to_list()
+    }
+    series = {name: values for name, values in series.items() if len(values)}
+    if not series:
+        return []
+    if reference is None:
+        reference = min(series, key=lambda name: median(series[name]))
+    if reference not in series:
+        raise DataFrameError(f"no token times of {reference!r}, the reference for ratios")
+    base = series[reference]
+    if median(base) <= 0:
+        raise DataFrameError(f"the median token time of {reference!r} is zero")
+    return [
+        Ratio(
+            name,
+            reference,
+            median(values) / median(base),
+            Interval(1.0, 1.0) if name == reference else ratio_interval(values, base),
+        )
+        for name, values in series.items()
+    ]
+
+
+def _summarize_one(quantization: str, group: pl.DataFrame) -> LatencySummary:
+    good = group.filter(~pl.col("failed"))
+    failed = group.filter(pl.col("failed"))
+    decode = good.filter(pl.col("phase") == "decode")
+    prefill = good.filter(pl.col("phase") == "prefill")
+    values = _seconds(good, "decode")
+    repeat_medians = [
+        median(_seconds(one, "decode"))
+        for one in decode.partition_by("repeat", maintain_order=True)
+        if one.height
+    ]
+    reasons = _doubts(values, repeat_medians, failed_repeats=failed["repeat"].n_unique())
+    middle = median(values) if len(values) else None
+    return LatencySummary(
+        quantization=quantization,
+        n=len(values),
+        repeats=group["repeat"].n_unique(),
+        failed_repeats=failed["repeat"].n_unique(),
+        median_seconds=middle,
+        median_interval=median_interval(values) if len(values) else None,
+        p90_seconds=quantile(values, 0.90) if len(values) else None,
+        p99_seconds=quantile(values, 0.99) if len(values) else None,
+        spread=spread(values) if len(values) else None,
+        repeat_spread=_repeat_spread(repeat_medians, middle),
+        reliable=not reasons,
+        unreliable_because="; ".join(reasons) or None,
+        ttft_seconds=_middle(prefill["seconds"]),
+        prompt_tokens=_whole(_middle(prefill["prompt_tokens"])),
+        prefill_seconds_per_token=_middle(
+            prefill.filter(pl.col("prompt_tokens") > 0).select(
+                pl.col("seconds") / pl.col("prompt_tokens")
+            )["seconds"]
+        ),
+        load_seconds=_middle(good.filter(pl.col("phase") == "load")["seconds"]),
+        resident_bytes=_whole(_number(good["resident_bytes"].max())),
+        major_faults_per_token=_number(decode["major_faults"].mean()),
+        read_bytes_per_token=_number(decode["read_bytes"].mean()),
+        frequency_hz=_middle(decode["frequency_hz"]),
+        temperature_celsius=_number(good["temperature_celsius"].max()),
+        latency_source=_first(group["latency_source"]),
+        error=_first(failed["error"]),
+    )
+
+
+def _doubts(values: Floats, repeat_medians: list[float], *, failed_repeats: int) -> list[str]:
+    """Why a series should not be taken at its word."""
+    reasons = []
+    if len(values) < MIN_TOKENS:
+        reasons.append(f"{len(values)} tokens, fewer than {MIN_TOKENS}")
+    if len(values) and spread(values) > SPREAD_LIMIT:
+        reasons.append(f"spread {spread(values):.2f}, more than {SPREAD_LIMIT:.2f}")
+    apart = _repeat_spread(repeat_medians, median(values) if len(values) else None)
+    if apart is not None and apart > REPEAT_LIMIT:
+        reasons.append(f"repeats differ by {apart:.2f}, more than {REPEAT_LIMIT:.2f}")
+    if failed_repeats:
+        reasons.append(f"{failed_repeats} failed")
+    return reasons
+
+
+def _repeat_spread(repeat_medians: list[float], middle: float | None) -> float | None:
+    if len(repeat_medians) < 2 or middle is None:
+        return None
+    width = max(repeat_medians) - min(repeat_medians)
+    if width == 0:
+        return 0.0
+    return width / middle if middle > 0 else math.inf
+
+
+def _seconds(table: pl.DataFrame, phase: str) -> Floats:
+    rows = table.filter((pl.col("phase") == phase) & ~pl.col("failed"))
+    values: Floats = rows["seconds"].drop_nulls().to_numpy().astype(np.float64)
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        name = rows["quantization"][0]
+        raise DataFrameError(f"a {phase} time of {name} is negative or not a number")
+    return values
+
+
+def _finite(values: Sequence[float] | Floats) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
+        raise ValueError("no values")
+    if not np.all(np.isfinite(array)):
+        raise ValueError("a value is not finite")
+    return array
+
+
+def _resampled_medians(values: Floats, generator: np.random.Generator) -> Floats:
+    drawn = generator.integers(0, len(values), size=(BOOTSTRAP_RESAMPLES, len(values)))
+    medians: Floats = np.median(values[drawn], axis=1)
+    return medians
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _middle(series: pl.Series) -> float | None:
+    return _number(series.median())
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _first(series: pl.Series) -> str | None:
+    kept = series.drop_nulls()
+    return str(kept[0]) if len(kept) else None
