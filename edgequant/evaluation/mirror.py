@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from edgequant.core.errors import MirrorError, PortInUseError, ToolMissingError
-from edgequant.core.process import TAIL_LINES, stop_group
+from edgequant.core.process import TAIL_LINES
 from edgequant.evaluation.prompts import Message
 from edgequant.models.gguf import read_gguf
 
@@ -221,8 +221,12 @@ class Mirror:
 
     def stop(self) -> None:
         """End the server; may be called twice, and while another thread waits for an answer."""
-        if self._process is not None:
-            stop_group(self._process)
+        if self._process is not None and self._process.poll() is None:
+            # It has nothing to save, and asked politely in the middle of an answer it waits for
+            # that answer's reader for ever.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         if self._client is not None:
             self._client.close()
 

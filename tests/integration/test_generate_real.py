@@ -1,0 +1,108 @@
+"""Generation with the real llama-server, killed without warning and taken up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.artefact import Store
+from edgequant.evaluation.datasets import Question
+from edgequant.evaluation.generate import generate
+from edgequant.evaluation.prompts import load_prompt
+from tests.evaluation.tiny_llama import write_tiny_llama
+from tests.integration.llama_tools import tool
+
+pytestmark = pytest.mark.integration
+
+COUNT = 120
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.integration.test_generate_real import ask
+ask(Path(sys.argv[1]))
+"""
+
+
+def ask(folder: Path):  # type: ignore[no-untyped-def]
+    """All answers of a small experiment, kept below a folder."""
+    questions = [Question(f"{n:04d}-aaaaaaaa", f"{n} + {n}?", 2 * n, "") for n in range(COUNT)]
+    return generate(
+        {"F32": folder / "tiny.gguf"},
+        server_binary=tool("llama-server"),
+        llama_cpp_commit="0c1e57098",
+        prompts=[load_prompt("cot")],
+        stated_budgets=[12],
+        questions=questions,
+        max_tokens=100,
+        workers=2,
+        store=Store(folder / "store"),
+    )
+
+
+def servers_of(folder: Path) -> list[int]:
+    """Process ids of the servers that serve a model below a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"llama-server" in line and os.fsencode(folder / "tiny.gguf") in line:
+                found.append(int(entry.name))
+    return found
+
+
+def kept(folder: Path) -> int:
+    files = list((folder / "cache" / "answers").glob("*.sqlite"))
+    if not files:
+        return 0
+    with sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+) -> None:
+    tool("llama-server")
+    write_tiny_llama(tmp_path / "tiny.gguf")
+    environment = {**os.environ, "EDGEQUANT_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stderr=subprocess.PIPE,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while kept(tmp_path) < 10 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(end)
+        process.communicate(timeout=30)
+    before = kept(tmp_path)
+    assert 10 <= before < 2 * COUNT, "it was to be killed in the middle"
+    deadline = time.monotonic() + 10
+    while servers_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert servers_of(tmp_path) == []
+    assert not list((tmp_path / "store").rglob("answers.parquet"))
+
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    resumed = ask(tmp_path).frame()
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "elsewhere"))
+    (tmp_path / "store").rename(tmp_path / "first-store")
+    in_one_go = ask(tmp_path).frame()
+    timings = ["prompt_seconds", "decode_seconds"]
+    assert resumed.height == 2 * COUNT
+    assert resumed.drop(timings).equals(in_one_go.drop(timings))
+    assert servers_of(tmp_path) == []

@@ -1,0 +1,129 @@
+"""The mirror with the real llama-server: plain greedy decoding, and no trace of it afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.errors import MirrorError, PortInUseError
+from edgequant.evaluation import mirror as mirror_module
+from edgequant.evaluation.answer_cache import make_answer
+from edgequant.evaluation.mirror import Mirror, ServerPolicy
+from edgequant.evaluation.prompts import chatml, load_prompt, render
+from tests.evaluation.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
+from tests.integration.llama_tools import tool
+
+pytestmark = pytest.mark.integration
+
+QUESTIONS = ["What is 1 + 1?", "hello e", "Why é 日?", "x" * 90]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def mirror(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
+    log = tmp_path_factory.mktemp("mirror") / "server.log"
+    with Mirror(tool("llama-server"), model, log=log) as running:
+        yield running
+
+
+def ask(question: str) -> str:
+    return chatml([{"role": "user", "content": question}])
+
+
+def test_the_context_is_what_the_model_was_trained_for(mirror: Mirror) -> None:
+    assert mirror.policy.context > CONTEXT
+    assert mirror.context == CONTEXT
+
+
+def test_special_tokens_are_read_as_such_and_bos_stands_once(mirror: Mirror) -> None:
+    messages = render(load_prompt("cot"), "Why?")[1:]
+    text = mirror.apply_template(messages)
+    for prompt in (text, "<s>" + text.removeprefix("<s>"), chatml(messages)):
+        ids = mirror.tokenize(prompt)
+        assert ids[:2] == [BOS, IM_START]
+        assert ids.count(BOS) == 1
+        assert ids.count(IM_START) == 2
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_shorter_answer_is_the_beginning_of_a_longer_one(mirror: Mirror, question: str) -> None:
+    whole = mirror.complete(ask(question), 60)
+    for count in (1, 2, 7, 31):
+        cut = mirror.complete(ask(question), count)
+        assert cut.token_ids == whole.token_ids[:count]
+        assert cut.stop_reason == ("eos" if len(whole.token_ids) < count else "limit") or (
+            len(whole.token_ids) == count
+        )
+
+
+def test_an_answer_does_not_depend_on_the_ones_before(mirror: Mirror) -> None:
+    first = [mirror.complete(ask(q), 50).token_ids for q in QUESTIONS]
+    second = [mirror.complete(ask(q), 50).token_ids for q in reversed(QUESTIONS)]
+    assert first == second[::-1]
+    assert len({tuple(ids) for ids in first}) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_pieces_join_to_the_text_of_the_server(mirror: Mirror, question: str) -> None:
+    completion = mirror.complete(ask(question), 100)
+    answer = make_answer(completion)
+    assert len(answer.token_texts) == len(answer.token_ids)
+    assert "".join(answer.token_texts) == answer.text
+    # Weights are random, so most bytes are no characters, and how many U+FFFD stand for them
+    # is anyone's choice: compare what is left.
+    assert answer.text.replace("\ufffd", "") == completion.text.replace("\ufffd", "")
+
+
+def test_answers_are_llama_cpps_greedy_decoding(mirror: Mirror, model: Path) -> None:
+    completion_tool = tool("llama-completion")
+    for question in QUESTIONS:
+        ours = mirror.complete(ask(question), 40)
+        run = subprocess.run(
+            [
+                *(completion_tool, "--model", model, "--prompt", ask(question)),
+                *("--predict", "40", "--temp", "0", "--threads", "1", "--ctx-size", str(CONTEXT)),
+                *("--no-conversation", "--no-display-prompt", "--no-warmup", "--simple-io"),
+            ],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+        theirs = run.stdout.rstrip(b"\n").removesuffix(b" [end of text]")
+        assert b"".join(ours.pieces).rstrip(b"\n") == theirs
+
+
+def test_a_port_taken_between_our_look_and_the_start(
+    model: Path, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(mirror.url.rpartition(":")[2])
+    monkeypatch.setattr(mirror_module, "check_port", lambda _port: None)
+    late = Mirror(tool("llama-server"), model, log=tmp_path / "log", port=port)
+    with pytest.raises(PortInUseError), late:
+        pass
+
+
+def test_a_model_that_llama_cpp_cannot_load(tmp_path: Path, model: Path) -> None:
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(model.read_bytes().replace(b"output_norm", b"output_morn"))
+    with (
+        pytest.raises(MirrorError, match="output_norm"),
+        Mirror(tool("llama-server"), wrong, log=tmp_path / "log"),
+    ):
+        pass
+
+
+def test_the_server_refuses_what_the_policy_gets_wrong(tmp_path: Path, model: Path) -> None:
+    policy = ServerPolicy(cache_type_k="q3_x")
+    with (
+        pytest.raises(MirrorError, match="q3_x"),
+        Mirror(tool("llama-server"), model, log=tmp_path / "log", policy=policy),
+    ):
+        pass
