@@ -1,0 +1,193 @@
+"""A board's profile: what somebody knows of it before it is asked.
+
+What a profile leaves out is None, and found on the board by :mod:`edgequant.boards.facts`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgequant.core.errors import ProfileError
+from edgequant.core.paths import cache_root, find_data_file, list_data_files
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+LatencySource = Literal["measured", "emulated"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BuildSection(_Section):
+    """What binaries for this board are built for."""
+
+    target: str
+    """Name of a file in ``toolchain/targets/``."""
+
+
+class CpuSection(_Section):
+    """The processor."""
+
+    cores: PositiveInt | None = None
+    threads: PositiveInt | None = None
+    """Threads that models run with; by default one for each core."""
+    clock_hz: PositiveFloat | None = None
+    instructions_per_cycle: PositiveFloat | None = None
+    """An assumption, for predictions alone."""
+
+
+class MemorySection(_Section):
+    """Main memory."""
+
+    ram_bytes: PositiveInt | None = None
+    dram_bytes_per_second: PositiveFloat | None = None
+
+
+class StorageSection(_Section):
+    """Where models lie."""
+
+    bytes_per_second: PositiveFloat | None = None
+    """Sequential reading."""
+
+
+class SshSection(_Section):
+    """How the board is reached, and where our files go on it."""
+
+    host: str = "127.0.0.1"
+    """Name, address, or an alias of the user's own SSH configuration."""
+    port: Annotated[int, Field(gt=0, lt=65536)] | None = None
+    user: str | None = None
+    identity_file: Path | None = None
+    known_hosts_file: Path | None = None
+    """By default the user's own, ``~/.ssh/known_hosts``."""
+    remote_folder: str = "edgequant"
+    """Relative ones start at the user's home on the board."""
+    connect_timeout_seconds: PositiveFloat = 15.0
+
+
+class VirtualSection(_Section):
+    """How qemu plays the board."""
+
+    cpu: str = "cortex-a76"
+    server: Literal["sshd", "dropbear"] = "sshd"
+    disk_bytes: PositiveInt = 2 << 30
+    """Size of the data disk; sparse, so only what is used takes space here."""
+    compatible: str = "rockchip,rk3568"
+    model: str = "edgequant virtual board (qemu virt, RK3568 class)"
+    storage_bytes_per_second: PositiveInt | None = None
+    """Throttles the data disk's reads."""
+
+
+class LocalSection(_Section):
+    """A board that is this very machine."""
+
+    folder: Path | None = None
+    """By default a folder in the cache."""
+
+
+class BoardProfile(_Section):
+    """One board."""
+
+    name: str
+    description: str = ""
+    kind: Literal["ssh", "local", "virtual"] = "ssh"
+    build: BuildSection
+    cpu: CpuSection = CpuSection()
+    memory: MemorySection = MemorySection()
+    storage: StorageSection = StorageSection()
+    ssh: SshSection = SshSection()
+    virtual: VirtualSection = VirtualSection()
+    local: LocalSection = LocalSection()
+
+    @model_validator(mode="after")
+    def _sections_fit_kind(self) -> BoardProfile:
+        for section, kind in (("virtual", "virtual"), ("local", "local")):
+            if section in self.model_fields_set and self.kind != kind:
+                raise ValueError(f"the section [{section}] needs kind = {kind!r}")
+        if self.kind == "ssh" and "host" not in self.ssh.model_fields_set:
+            raise ValueError("ssh.host is missing: the board's name or address")
+        return self
+
+    @property
+    def latency_source(self) -> LatencySource:
+        """How times read on this board are labelled."""
+        return "emulated" if self.kind == "virtual" else "measured"
+
+    @property
+    def remote_folder(self) -> str:
+        """Where our files go on the board."""
+        if self.kind == "local":
+            return str(self.local.folder or cache_root() / "local" / self.name)
+        return self.ssh.remote_folder
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that models run with, where the profile tells."""
+        return self.cpu.threads or self.cpu.cores
+
+
+def load_profile(name_or_path: str) -> BoardProfile:
+    """Read a profile.
+
+    Args:
+        name_or_path: a path, or the bare name of a file in ``boards/``.
+
+    Raises:
+        ProfileError: no such profile, not TOML, or a wrong or missing key.
+    """
+    path = find_data_file("boards", name_or_path)
+    if path is None:
+        known = ", ".join(sorted(list_data_files("boards"))) or "none"
+        raise ProfileError(
+            f"no board profile {name_or_path!r}",
+            next_step=f"give the path of a .toml file, or one of: {known}",
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values.setdefault("name", path.stem)
+        profile = BoardProfile.model_validate(values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"not valid TOML: {error}", subject=path) from error
+    except ValidationError as error:
+        raise ProfileError(
+            _first_problem(error), subject=path, next_step="see docs/verbs/board.md for every key"
+        ) from error
+    return _with_absolute_paths(profile, path.resolve().parent)
+
+
+def list_profiles() -> dict[str, BoardProfile]:
+    """Every profile by name.
+
+    Raises:
+        ProfileError: one of them is invalid.
+    """
+    return {name: load_profile(str(path)) for name, path in list_data_files("boards").items()}
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {problem['msg']}{more}" if where else f"{problem['msg']}{more}"
+
+
+def _with_absolute_paths(profile: BoardProfile, base: Path) -> BoardProfile:
+    """Relative paths of a profile start at its file; ``~`` is the user's home."""
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else base / path.expanduser()
+
+    ssh = profile.ssh.model_copy(
+        update={
+            "identity_file": absolute(profile.ssh.identity_file),
+            "known_hosts_file": absolute(profile.ssh.known_hosts_file),
+        }
+    )
+    local = profile.local.model_copy(update={"folder": absolute(profile.local.folder)})
+    # model_copy keeps which sections were written in the file: _sections_fit_kind has run.
+    return profile.model_copy(update={"ssh": ssh, "local": local})

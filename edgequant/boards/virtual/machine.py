@@ -1,0 +1,560 @@
+"""Start and stop the virtual board, and know whether it runs.
+
+All that belongs to one board lies in ``cache_root()/virtual/instances/NAME``: its disk, which
+outlives it, and what each start makes anew: keys, pinned host key, port, device tree, console.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from edgequant.boards.profile import BoardProfile, load_profile
+from edgequant.boards.virtual import fdt
+from edgequant.boards.virtual.image import Image, ensure_image, key_archive, write_initrd
+from edgequant.core.artefact import write_json
+from edgequant.core.errors import (
+    AuthenticationError,
+    EdgequantError,
+    HostKeyError,
+    ProfileError,
+    ToolMissingError,
+    VirtualBoardError,
+)
+from edgequant.core.paths import cache_root
+from edgequant.core.progress import say, task
+
+Clock = Literal["host", "instructions"]
+QEMU = "qemu-system-aarch64"
+DEFAULT_CORES = 4
+DEFAULT_RAM_BYTES = 2 << 30
+READY_SECONDS = 180.0
+POLL_SECONDS = 0.25
+BANNER_SECONDS = 3.0
+POWER_OFF_SECONDS = 20.0
+STOP_SECONDS = 5.0
+START_TRIES = 4
+CONSOLE_TAIL_LINES = 15
+
+
+class State(BaseModel):
+    """What is known of a started board."""
+
+    pid: int
+    start_ticks: int
+    """The process's start time as the kernel counts it: another process of that pid differs."""
+    port: int
+    clock: Clock
+    server: str
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One virtual board's place, and how it is reached while it is up."""
+
+    profile: BoardProfile
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.profile.name
+
+    @property
+    def identity_file(self) -> Path:
+        return self.folder / "id_ed25519"
+
+    @property
+    def known_hosts_file(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "disk.img"
+
+    def state(self) -> State | None:
+        """The running board's state; None where none runs, whatever a file says."""
+        try:
+            state = State.model_validate_json((self.folder / "state.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        return state if _start_ticks(state.pid) == state.start_ticks else None
+
+    def forget(self) -> None:
+        (self.folder / "state.json").unlink(missing_ok=True)
+
+    def reachable_profile(self, state: State) -> BoardProfile:
+        """The profile with the address and keys of the running board."""
+        ssh = self.profile.ssh.model_copy(
+            update={
+                "host": "127.0.0.1",
+                "port": state.port,
+                "user": self.profile.ssh.user or "root",
+                "identity_file": self.identity_file,
+                "known_hosts_file": self.known_hosts_file,
+            }
+        )
+        return self.profile.model_copy(update={"ssh": ssh})
+
+    def ssh_command(self, state: State) -> str:
+        """A line that a person can type to look around."""
+        user = self.profile.ssh.user or "root"
+        return (
+            f"ssh -i {self.identity_file} -o UserKnownHostsFile={self.known_hosts_file} "
+            f"-p {state.port} {user}@127.0.0.1"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ``up`` or ``down`` did."""
+
+    instance: Instance
+    state: State | None
+    """The running board, None after ``down``."""
+    changed: bool
+    message: str
+
+
+def find_instance(name: str = "virtual") -> Instance:
+    """A virtual board's instance by its profile's name or path.
+
+    Raises:
+        ProfileError: no such profile, or not a virtual board's.
+    """
+    profile = load_profile(name)
+    if profile.kind != "virtual":
+        raise ProfileError(
+            f"the board {profile.name!r} is of kind {profile.kind!r}: only virtual boards are "
+            "started and stopped",
+            next_step="edgequant board up virtual",
+        )
+    return Instance(profile, cache_root() / "virtual" / "instances" / profile.name)
+
+
+def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) -> Outcome:
+    """Start a virtual board, if it does not run already, and wait until SSH answers.
+
+    Args:
+        name: the profile's name or path.
+        clock: "host", or "instructions" for a guest whose clock advances one nanosecond for each
+            instruction, on one core: times read there repeat to the fourth digit.
+        attached: the board dies with this process, however it ends.
+
+    Raises:
+        ToolMissingError: qemu or another program is not installed.
+        VirtualBoardError: it did not start, or did not answer in time.
+    """
+    instance = find_instance(name)
+    with _locked(instance):
+        state = instance.state()
+        if state is not None and state.clock == clock and state.server == _server(instance):
+            if _wait_ready(instance, state, required=False):
+                message = f"{instance.name} is up already (pid {state.pid}, port {state.port})"
+                return Outcome(instance, state, False, message)
+            say(f"{instance.name} runs (pid {state.pid}) but does not answer; starting it anew")
+        elif state is not None:
+            say(f"{instance.name} runs with the {state.clock} clock; starting it anew")
+        if state is not None:
+            _stop(instance, state)
+        state = _start(instance, clock, attached)
+        message = (
+            f"started {instance.name} (pid {state.pid}, port {state.port}, {clock} clock); "
+            f"its disk is {instance.disk}"
+        )
+        return Outcome(instance, state, True, message)
+
+
+def down(name: str = "virtual", *, delete: bool = False) -> Outcome:
+    """Stop a virtual board; its disk stays unless ``delete``.
+
+    Raises:
+        VirtualBoardError: it cannot be stopped.
+    """
+    instance = find_instance(name)
+    with _locked(instance):
+        state = instance.state()
+        message = f"{instance.name} is not running"
+        if state is not None:
+            how = _stop(instance, state)
+            message = f"{instance.name} {how} (pid {state.pid})"
+        instance.forget()
+        had_disk = instance.disk.exists()
+        if delete and had_disk:
+            instance.disk.unlink()
+            message += "; its disk is deleted"
+    return Outcome(instance, None, state is not None or (delete and had_disk), message)
+
+
+_held: set[Path] = set()
+
+
+@contextlib.contextmanager
+def virtual_board(name: str = "virtual", clock: Clock = "host") -> Iterator[Instance]:
+    """A running virtual board for the block; one that the block started is stopped after it.
+
+    One block at a time uses a board: another process waits, for two would disturb each other's
+    timings. A board started here dies with this process, even when that is killed.
+    """
+    instance = find_instance(name)
+    with contextlib.ExitStack() as stack:
+        if instance.folder not in _held:
+            stack.enter_context(_used_by_us(instance))
+        outcome = up(name, clock, attached=True)
+        try:
+            yield outcome.instance
+        finally:
+            if outcome.changed:
+                down(name)
+
+
+@contextlib.contextmanager
+def _used_by_us(instance: Instance) -> Iterator[None]:
+    instance.folder.mkdir(parents=True, exist_ok=True)
+    with (instance.folder / "use.lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with task(f"Waiting for another run that uses the board {instance.name}"):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        _held.add(instance.folder)
+        try:
+            yield
+        finally:
+            _held.discard(instance.folder)
+
+
+@contextlib.contextmanager
+def _locked(instance: Instance) -> Iterator[None]:
+    """The right to start and stop: two ups at once become one start."""
+    instance.folder.mkdir(parents=True, exist_ok=True)
+    with (instance.folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+# Starting -------------------------------------------------------------------------------------
+
+
+def _server(instance: Instance) -> str:
+    return instance.profile.virtual.server
+
+
+def _start(instance: Instance, clock: Clock, attached: bool) -> State:
+    qemu = find_program(QEMU, "qemu-system-arm")
+    image = ensure_image()
+    instance.forget()
+    _make_disk(instance)
+    host_key = _make_keys_and_initrd(instance, image)
+    base = machine_arguments(instance.profile, clock)
+    _make_device_tree(instance, qemu, base)
+    with task(f"Booting {instance.name}"):
+        for attempt in range(1, START_TRIES + 1):
+            port = _free_port()
+            instance.known_hosts_file.write_text(f"[127.0.0.1]:{port} {host_key}\n")
+            try:
+                return _launch(instance, image, [qemu, *base], port, clock, attached)
+            except _PortTakenError:
+                if attempt == START_TRIES:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def machine_arguments(profile: BoardProfile, clock: Clock) -> list[str]:
+    """qemu's arguments that make the machine, without its disk, network and system.
+
+    ``thread=single`` because the spinning barriers of ggml collapse as soon as the guest has
+    more threads running than the host has free cores.
+    """
+    cores = 1 if clock == "instructions" else profile.cpu.cores or DEFAULT_CORES
+    ram = profile.memory.ram_bytes or DEFAULT_RAM_BYTES
+    arguments = ["-M", "virt", "-cpu", profile.virtual.cpu, "-accel", "tcg,thread=single"]
+    arguments += ["-smp", str(cores), "-m", f"{ram >> 20}M"]
+    if clock == "instructions":
+        arguments += ["-icount", "shift=0,sleep=off"]
+    return arguments
+
+
+def system_arguments(instance: Instance, kernel: Path, port: int) -> list[str]:
+    """qemu's arguments for disk, network, kernel and console."""
+    virtual = instance.profile.virtual
+    throttle = virtual.storage_bytes_per_second
+    drive = f"file={instance.disk},if=none,id=disk,format=raw"
+    if throttle is not None:
+        drive += f",throttling.bps-read={throttle}"
+    return [
+        *("-display", "none", "-monitor", "none", "-serial", f"file:{instance.console}"),
+        *("-no-reboot", "-nodefaults"),
+        *("-kernel", str(kernel), "-initrd", str(instance.folder / "initrd.img")),
+        *("-dtb", str(instance.folder / "board.dtb")),
+        "-append",
+        f"console=ttyAMA0 panic=-1 loglevel=4 edgequant.server={virtual.server}",
+        # restrict keeps the guest off every network; forwarding from here still works.
+        *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
+        *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
+        *("-drive", drive, "-device", "virtio-blk-pci,drive=disk"),
+    ]
+
+
+class _PortTakenError(VirtualBoardError):
+    """Somebody took the port between our looking and qemu's binding."""
+
+
+def _launch(
+    instance: Instance, image: Image, qemu: list[str], port: int, clock: Clock, attached: bool
+) -> State:
+    command = [*qemu, *system_arguments(instance, image.kernel, port)]
+    setpriv = shutil.which("setpriv")
+    if attached and setpriv is not None:
+        command = [setpriv, "--pdeathsig", "TERM", *command]
+    instance.console.unlink(missing_ok=True)
+    log = instance.folder / "qemu.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        state = State(
+            pid=process.pid,
+            start_ticks=_start_ticks(process.pid) or 0,
+            port=port,
+            clock=clock,
+            server=_server(instance),
+        )
+        write_json(instance.folder / "state.json", state.model_dump())
+        _wait_ready(instance, state)
+    except BaseException:
+        if process.poll() is None:
+            _kill(process.pid)
+        instance.forget()
+        if "host forwarding" in log.read_text(errors="replace"):
+            raise _PortTakenError(
+                f"port {port} was taken", subject=instance.name, next_step="try again"
+            ) from None
+        raise
+    return state
+
+
+def _wait_ready(instance: Instance, state: State, *, required: bool = True) -> bool:
+    """Wait until SSH really answers a command.
+
+    Raises:
+        VirtualBoardError: qemu ended, or the time is up (with ``required``).
+    """
+    from edgequant.boards.ssh import SshBoard
+
+    deadline = time.monotonic() + (READY_SECONDS if required else READY_SECONDS / 4)
+    problem = f"did not answer within {READY_SECONDS:g} s"
+    while time.monotonic() < deadline:
+        if _start_ticks(state.pid) != state.start_ticks:
+            problem = "ended while it booted"
+            break
+        if _banner(state.port):
+            try:
+                with SshBoard(instance.reachable_profile(state), use_ssh_config=False) as board:
+                    board.run("grep -q ' /data ' /proc/mounts || echo no disk")
+                    return True
+            except (HostKeyError, AuthenticationError) as error:
+                problem = f"did not let us in: {error.cause}"
+                break
+            except EdgequantError as error:
+                problem = f"did not answer within {READY_SECONDS:g} s ({error.cause})"
+        time.sleep(POLL_SECONDS)
+    if not required:
+        return False
+    raise VirtualBoardError(
+        f"the virtual board {problem}; the last it said:\n  {_last_words(instance)}",
+        subject=instance.name,
+        next_step=f"read {instance.console} and {instance.folder / 'qemu.log'}; "
+        "`edgequant board down --delete` makes a fresh disk",
+    )
+
+
+def _banner(port: int) -> bool:
+    """Whether an SSH server greets; qemu itself accepts connections long before one runs."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), BANNER_SECONDS) as connection:
+            connection.settimeout(BANNER_SECONDS)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _last_words(instance: Instance) -> str:
+    lines: list[str] = []
+    for path in (instance.folder / "qemu.log", instance.console):
+        with contextlib.suppress(FileNotFoundError):
+            lines += path.read_text(errors="replace").splitlines()
+    return "\n  ".join(lines[-CONSOLE_TAIL_LINES:]) or "nothing"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find_program(name: str, package: str) -> str:
+    """A program's path; system folders that a user's PATH may lack are looked in too.
+
+    Raises:
+        ToolMissingError: it is not installed.
+    """
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise ToolMissingError(
+            f"{name} is not installed, and the virtual board needs it",
+            next_step=f"apt-get install {package}",
+        )
+    return found
+
+
+def _make_disk(instance: Instance) -> None:
+    """An empty ext4 file system in a sparse file, made without root."""
+    if instance.disk.exists():
+        return
+    mke2fs = find_program("mke2fs", "e2fsprogs")
+    draft = instance.disk.with_name("disk.img.partial")
+    draft.unlink(missing_ok=True)
+    with draft.open("wb") as stream:
+        stream.truncate(instance.profile.virtual.disk_bytes)
+    command = [mke2fs, "-q", "-F", "-t", "ext4", "-E", "root_owner=0:0", str(draft)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        draft.unlink()
+        raise VirtualBoardError(f"mke2fs failed: {done.stderr.strip()}", subject=draft)
+    draft.replace(instance.disk)
+
+
+def _make_keys_and_initrd(instance: Instance, image: Image) -> str:
+    """Fresh keys for both sides; returns the host's public one, known before it ever answers."""
+    host_private, host_public = _new_key()
+    user_private, user_public = _new_key()
+    _write_private(instance.identity_file, user_private)
+    archive = key_archive(host_private, f"{user_public.decode()} edgequant")
+    write_initrd(image, archive, instance.folder / "initrd.img")
+    return host_public.decode()
+
+
+def _new_key() -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return private, public
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(data)
+
+
+def _make_device_tree(instance: Instance, qemu: str, machine: list[str]) -> None:
+    """qemu's own device tree under the name of the board that it stands for."""
+    dump = instance.folder / "qemu.dtb"
+    arguments = list(machine)
+    arguments[arguments.index("virt")] = f"virt,dumpdtb={dump}"
+    done = subprocess.run([qemu, *arguments, "-nodefaults"], capture_output=True, text=True)
+    if done.returncode != 0 or not dump.is_file():
+        raise VirtualBoardError(
+            f"qemu cannot make this machine: {done.stderr.strip()}",
+            subject=instance.name,
+            next_step="check [virtual] cpu in the profile against this qemu's `-cpu help`",
+        )
+    virtual = instance.profile.virtual
+    changed = rename_board(dump.read_bytes(), virtual.compatible, virtual.model)
+    (instance.folder / "board.dtb").write_bytes(changed)
+    dump.unlink()
+
+
+def rename_board(blob: bytes, compatible: str, model: str) -> bytes:
+    """A device tree whose root says another board, at its real size."""
+    tree = fdt.parse(blob)
+    tree.root.properties["compatible"] = fdt.strings(compatible)
+    tree.root.properties["model"] = fdt.strings(model)
+    return fdt.serialise(tree)
+
+
+# Stopping -------------------------------------------------------------------------------------
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process started, in the kernel's ticks; None where it is gone or a zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # it may be a child of ours that has ended
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _stop(instance: Instance, state: State) -> str:
+    """Shut the guest down in order, or end qemu where it does not listen."""
+    from edgequant.boards.ssh import SshBoard
+
+    profile = instance.reachable_profile(state)
+    quick = profile.ssh.model_copy(update={"connect_timeout_seconds": STOP_SECONDS})
+    with contextlib.suppress(EdgequantError):
+        if _banner(state.port):
+            board = SshBoard(profile.model_copy(update={"ssh": quick}), use_ssh_config=False)
+            with board:
+                board.run("sync; poweroff", timeout_seconds=POWER_OFF_SECONDS, check=False)
+            if _wait_gone(state, POWER_OFF_SECONDS):
+                return "shut down"
+    if _wait_gone(state, 0):
+        return "shut down"
+    _kill(state.pid)
+    if not _wait_gone(state, STOP_SECONDS):
+        raise VirtualBoardError(f"qemu does not end (pid {state.pid})", subject=instance.name)
+    return "was ended: it did not answer"
+
+
+def _wait_gone(state: State, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while _start_ticks(state.pid) == state.start_ticks:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS / 2)
+    return True
+
+
+def _kill(pid: int) -> None:
+    """SIGTERM lets qemu flush its disk; SIGKILL where that does not help."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, number)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            if _start_ticks(pid) is None:
+                return
+            time.sleep(POLL_SECONDS / 5)

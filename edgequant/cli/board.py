@@ -1,0 +1,178 @@
+"""``edgequant board``: list, show, inspect, start and stop boards."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Literal
+
+import typer
+
+from edgequant.cli.output import JSON_OPTION, print_json, print_table
+
+app = typer.Typer(
+    help="List, show, inspect, start and stop boards.\n\nExample: edgequant board up virtual",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+BOARD_ARGUMENT = typer.Argument(help="A profile's name in boards/, or the path of a .toml file.")
+
+
+@app.command("ls")
+def list_boards(as_json: bool = JSON_OPTION) -> None:
+    """List the boards that there are profiles for.
+
+    Example: edgequant board ls
+    """
+    from edgequant.boards.profile import list_profiles
+
+    profiles = list_profiles()
+    if as_json:
+        print_json([p.model_dump(mode="json") for p in profiles.values()])
+        return
+    print_table(
+        ["Board", "Kind", "Target", "Address", "Description"],
+        [[n, p.kind, p.build.target, _address(n), p.description] for n, p in profiles.items()],
+    )
+
+
+def _address(name: str) -> str | None:
+    from edgequant.boards.profile import load_profile
+    from edgequant.boards.virtual.machine import find_instance
+
+    profile = load_profile(name)
+    if profile.kind == "local":
+        return "this machine"
+    if profile.kind == "virtual":
+        state = find_instance(name).state()
+        return "down" if state is None else f"up, 127.0.0.1:{state.port}"
+    port = f":{profile.ssh.port}" if profile.ssh.port else ""
+    return f"{profile.ssh.host}{port}"
+
+
+@app.command("show")
+def show_board(board: str = BOARD_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+    """Show what a board's profile says, without asking the board.
+
+    Example: edgequant board show rk3568
+    """
+    from edgequant.boards.profile import load_profile
+
+    profile = load_profile(board)
+    values = profile.model_dump(mode="json")
+    if profile.kind != "virtual":
+        values.pop("virtual")
+    if profile.kind != "local":
+        values.pop("local")
+    values["latency_source"] = profile.latency_source
+    if as_json:
+        print_json(values)
+        return
+    rows: list[list[object]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += [
+                [f"{key}.{k}", "found on the board" if v is None else v] for k, v in value.items()
+            ]
+        else:
+            rows.append([key, value])
+    print_table(["Key", "Value"], [[k, str(v)] for k, v in rows], title=profile.description)
+
+
+@app.command("facts")
+def board_facts(board: str = BOARD_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+    """Ask a board what it is: CPU, memory, free space, frequency, temperature.
+
+    Example: edgequant board facts virtual
+    """
+    from edgequant.boards.facts import collect_facts
+    from edgequant.boards.profile import load_profile
+    from edgequant.boards.transport import open_board
+
+    profile = load_profile(board)
+    with contextlib.closing(open_board(profile)) as opened:
+        facts = collect_facts(opened)
+    if as_json:
+        print_json(facts.model_dump(mode="json"))
+        return
+    rows = [[name, _shown(name, value)] for name, value in facts.model_dump().items()]
+    print_table(["Fact", "Value"], rows, title=f"{profile.name}: {profile.description}")
+
+
+def _shown(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 1e9:.3f} GB"
+    if name.endswith("_hz") and isinstance(value, float):
+        return f"{value / 1e9:.3f} GHz"
+    return str(value)
+
+
+@app.command("up")
+def board_up(
+    board: str = typer.Argument("virtual", help="A virtual board's profile."),
+    clock: str = typer.Option(
+        "host",
+        help="host: the guest's time is real time. instructions: it advances 1 ns for each "
+        "instruction, on one core, and repeats to the fourth digit.",
+    ),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Start a virtual board and wait until SSH answers; a running one is left as it is.
+
+    Example: edgequant board up virtual
+    """
+    from edgequant.boards.virtual.machine import up
+
+    chosen: Literal["host", "instructions"]
+    if clock == "host":
+        chosen = "host"
+    elif clock == "instructions":
+        chosen = "instructions"
+    else:
+        raise typer.BadParameter(f"{clock!r} is neither 'host' nor 'instructions'")
+    outcome = up(board, chosen)
+    assert outcome.state is not None
+    ssh = outcome.instance.ssh_command(outcome.state)
+    if as_json:
+        print_json(
+            {
+                "board": outcome.instance.name,
+                "started": outcome.changed,
+                **outcome.state.model_dump(mode="json"),
+                "folder": str(outcome.instance.folder),
+                "ssh": ssh,
+            }
+        )
+        return
+    typer.echo(outcome.message)
+    typer.echo(f"log in: {ssh}")
+    typer.echo(f"stop it: edgequant board down {outcome.instance.name}")
+
+
+@app.command("down")
+def board_down(
+    board: str = typer.Argument("virtual", help="A virtual board's profile."),
+    delete: bool = typer.Option(False, "--delete", help="Also delete its disk and what is on it."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Stop a virtual board; its disk is kept for the next start.
+
+    Example: edgequant board down virtual
+    """
+    from edgequant.boards.virtual.machine import down
+
+    outcome = down(board, delete=delete)
+    if as_json:
+        print_json(
+            {
+                "board": outcome.instance.name,
+                "changed": outcome.changed,
+                "message": outcome.message,
+            }
+        )
+        return
+    typer.echo(outcome.message)
