@@ -1,0 +1,316 @@
+"""Measuring: what is run in which order, what is kept, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from edgequant.boards.profile import BoardProfile
+from edgequant.core.artefact import Store
+from edgequant.core.errors import BoardUnreachableError, ProbeError
+from edgequant.latency import instructions
+from edgequant.latency import measure as measure_module
+from edgequant.latency.frame import SCHEMA
+from edgequant.latency.instructions import count_instructions, find_instructions
+from edgequant.latency.measure import find_latency, measure, name_models
+
+RECORDED = Path(__file__).parent / "recorded"
+WHOLE = (RECORDED / "whole_run.jsonl").read_text(encoding="utf-8").splitlines()
+TRUNCATED = (RECORDED / "truncated_model.jsonl").read_text(encoding="utf-8").splitlines()
+
+Behaviour = Callable[[int, str], tuple[list[str], int] | BaseException]
+
+
+def profile(**changes: object) -> BoardProfile:
+    values = {"name": "fake", "build": {"target": "t"}, "ssh": {"host": "fake"}, **changes}
+    return BoardProfile.model_validate(values)
+
+
+class FakeBoard:
+    """A board that replays recorded runs; ``behaviour`` decides by call number and command."""
+
+    def __init__(self, behaviour: Behaviour | None = None) -> None:
+        self.profile = profile()
+        self.commands: list[str] = []
+        self._behaviour = behaviour or (lambda _call, _command: (WHOLE, 0))
+
+    def stream(
+        self, command: str, on_line: Callable[[str], None], **_options: object
+    ) -> SimpleNamespace:
+        self.commands.append(command)
+        outcome = self._behaviour(len(self.commands), command)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        lines, status = outcome
+        for line in lines:
+            on_line(line)
+        return SimpleNamespace(status=status, stdout="", stderr="")
+
+    @property
+    def order(self) -> list[str]:
+        return [command.split("--model ")[1].split()[0] for command in self.commands]
+
+
+class World:
+    """A store, two models and a build, with deploying replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder / "store")
+        self.models: dict[str, Any] = {}
+        for name in ("Q2_K", "Q8_0"):
+            path = folder / f"m-{name}.gguf"
+            path.write_text(name)
+            self.models[name] = path
+        probe = folder / "edgequant-probe"
+        probe.write_text("probe")
+        self.build = SimpleNamespace(binary=lambda _name: probe, llama_cpp_commit="abc")
+
+    def measure(self, board: FakeBoard, **options: Any) -> Any:
+        return measure(
+            board,  # type: ignore[arg-type]
+            self.models,
+            build=self.build,
+            store=self.store,
+            **{"prompt": "hello", "tokens": 6, "repeats": 2, **options},
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    def deployed(
+        _board: object, models: dict[str, Any], _build: object, _store: object
+    ) -> tuple[str, dict[str, str]]:
+        return "/b/probe", {name: f"/b/{name}" for name in models}
+
+    monkeypatch.setattr(measure_module, "_deploy_missing", deployed)
+    monkeypatch.setattr(instructions, "_deploy_missing", deployed)
+    monkeypatch.setattr(measure_module, "_facts", lambda _board: {"ram_bytes": 1})
+    return World(tmp_path)
+
+
+def test_repeats_are_interleaved_over_the_models(world: World) -> None:
+    board = FakeBoard()
+    world.measure(board, repeats=3)
+    assert board.order == ["/b/Q2_K", "/b/Q8_0"] * 3
+
+
+def test_every_load_prefill_and_token_is_a_row(world: World) -> None:
+    latency = world.measure(FakeBoard())
+    frame = pl.read_parquet(latency.path)
+    assert dict(frame.schema) == SCHEMA
+    one = frame.filter((pl.col("quantization") == "Q8_0") & (pl.col("repeat") == 2))
+    assert one["phase"].to_list() == ["load", "prefill", *["decode"] * 5]
+    assert one["index"].to_list() == [0, 0, 1, 2, 3, 4, 5]
+    assert one["token_id"].to_list() == [None, 16, 86, 86, 86, 109, 34]
+    assert one["seconds"][1] == pytest.approx((781_047 + 1_021) / 1e9)
+    assert one["seconds"][2] == pytest.approx(116_322 / 1e9)
+    assert one["prompt_tokens"].unique().to_list() == [8]
+    assert one["latency_source"].unique().to_list() == ["measured"]
+    assert one["model_sha256"].n_unique() == 1
+    assert one["frequency_hz"].is_null().all()
+
+
+def test_the_artefact_says_what_it_was_made_from(world: World) -> None:
+    manifest = world.measure(FakeBoard(), threads=3).artefact.manifest
+    assert manifest.llama_cpp_commit == "abc"
+    assert set(manifest.inputs) == {"board", "probe", "model Q2_K", "model Q8_0"}
+    assert manifest.parameters["threads"] == 3
+    assert manifest.parameters["prompt"] == "hello"
+    assert manifest.details["board_facts"] == {"ram_bytes": 1}
+    assert any(name.startswith("raw/Q2_K") for name in manifest.files)
+
+
+def test_the_same_measurement_is_found_and_needs_no_board(world: World) -> None:
+    first = world.measure(FakeBoard())
+    board = FakeBoard()
+    again = world.measure(board)
+    assert again.reused
+    assert not board.commands
+    assert again.path == first.path
+    found = find_latency(
+        profile(),
+        world.models,
+        build=world.build,
+        prompt="hello",
+        tokens=6,
+        repeats=2,
+        store=world.store,
+    )
+    assert found is not None
+    assert found.path == first.path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "other"},
+        {"tokens": 7},
+        {"repeats": 1},
+        {"threads": 2},
+        {"repack": False},
+        {"cache_type_k": "q8_0"},
+        {"latency_source": "emulated"},
+        {"force": True},
+    ],
+)
+def test_what_can_change_the_times_is_measured_anew(
+    world: World, change: dict[str, object]
+) -> None:
+    world.measure(FakeBoard())
+    board = FakeBoard()
+    assert not world.measure(board, **change).reused
+    assert board.commands
+
+
+def test_another_model_binary_or_board_is_measured_anew(world: World) -> None:
+    first = world.measure(FakeBoard()).artefact.key
+    other_board = FakeBoard()
+    other_board.profile = profile(cpu={"threads": 2})
+    assert world.measure(other_board).artefact.key != first
+    described = FakeBoard()
+    described.profile = profile(description="other words")
+    assert world.measure(described).artefact.key == first
+    world.models["Q2_K"].write_text("another")
+    second = world.measure(FakeBoard()).artefact.key
+    assert second != first
+    world.build.binary("").write_text("another probe")
+    assert world.measure(FakeBoard()).artefact.key not in (first, second)
+
+
+def test_a_failed_run_is_a_row_and_the_others_count(world: World) -> None:
+    def third_fails(call: int, _command: str) -> tuple[list[str], int]:
+        return (TRUNCATED, 1) if call == 3 else (WHOLE, 0)
+
+    latency = world.measure(FakeBoard(third_fails))
+    by_name = {s.quantization: s for s in latency.summaries}
+    assert by_name["Q2_K"].failed_repeats == 1
+    assert "not within the file bounds" in by_name["Q2_K"].error
+    assert by_name["Q2_K"].n == 5
+    assert by_name["Q8_0"].failed_repeats == 0
+    failed = latency.frame.filter(pl.col("failed"))
+    assert failed["seconds"].to_list() == [None]
+    assert failed["repeat"].to_list() == [2]
+
+
+def test_only_failed_runs_are_tried_again(world: World) -> None:
+    world.measure(FakeBoard(lambda call, _: (TRUNCATED, 1) if call == 3 else (WHOLE, 0)))
+    board = FakeBoard()
+    latency = world.measure(board)
+    assert board.order == ["/b/Q2_K"]
+    assert not latency.frame["failed"].any()
+    assert world.measure(FakeBoard()).reused
+
+
+def test_a_model_that_always_fails_does_not_hide_the_other(world: World) -> None:
+    latency = world.measure(
+        FakeBoard(lambda _, command: ([], 137) if "Q8_0" in command else (WHOLE, 0))
+    )
+    assert [m.quantization for m in latency.models] == ["Q2_K"]
+    assert "out of memory" in {s.quantization: s for s in latency.summaries}["Q8_0"].error
+
+
+def test_when_all_fail_it_is_an_error_and_nothing_is_stored(world: World) -> None:
+    with pytest.raises(ProbeError, match="not within the file bounds"):
+        world.measure(FakeBoard(lambda _call, _command: (TRUNCATED, 1)))
+    assert not list((world.store.root / "latency").glob("*/manifest.json"))
+
+
+def test_a_board_that_goes_away_for_good_is_said_to_be_away(world: World) -> None:
+    def cut(call: int, _command: str) -> tuple[list[str], int] | BaseException:
+        return BoardUnreachableError("no answer", subject="board fake")
+
+    with pytest.raises(BoardUnreachableError):
+        world.measure(FakeBoard(cut))
+
+
+def test_an_interrupted_measurement_goes_on_where_it_stopped(world: World) -> None:
+    def interrupted(call: int, _command: str) -> tuple[list[str], int] | BaseException:
+        return KeyboardInterrupt() if call == 3 else (WHOLE, 0)
+
+    with pytest.raises(KeyboardInterrupt):
+        world.measure(FakeBoard(interrupted))
+    assert not list((world.store.root / "latency").glob("*/manifest.json"))
+    board = FakeBoard()
+    latency = world.measure(board)
+    assert board.order == ["/b/Q2_K", "/b/Q8_0"]
+    assert latency.frame.height == 4 * 7
+
+
+def test_force_measures_everything_even_after_an_interruption(world: World) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        world.measure(FakeBoard(lambda call, _: KeyboardInterrupt() if call == 4 else (WHOLE, 0)))
+    board = FakeBoard()
+    world.measure(board, force=True)
+    assert len(board.commands) == 4
+
+
+def test_a_damaged_kept_run_is_measured_again(world: World) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        world.measure(FakeBoard(lambda call, _: KeyboardInterrupt() if call == 4 else (WHOLE, 0)))
+    kept = sorted((world.store.root / "latency").glob("*.work/*.jsonl"))
+    assert len(kept) == 3
+    kept[0].write_text(WHOLE[0])
+    board = FakeBoard()
+    world.measure(board)
+    assert len(board.commands) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"tokens": 1}, {"repeats": 0}, {"prompt": ""}, {"prompt": "a\0b"}]
+)
+def test_arguments_that_make_no_sense_are_refused_before_the_board_is_asked(
+    world: World, options: dict[str, object]
+) -> None:
+    board = FakeBoard()
+    with pytest.raises(ProbeError):
+        world.measure(board, **options)
+    assert not board.commands
+
+
+def test_a_missing_model_is_an_error(world: World) -> None:
+    world.models["Q8_0"] = Path("/nowhere/x.gguf")
+    with pytest.raises(ProbeError, match="no such file"):
+        world.measure(FakeBoard())
+
+
+def test_models_are_named_for_their_quantization_unless_two_share_it() -> None:
+    types = {"a.gguf": "Q2_K", "b.gguf": "Q8_0", "c.gguf": "Q8_0", "d.gguf": "unknown"}
+    named = name_models([Path(p) for p in types], lambda path: types[path.name])
+    assert {name: path.name for name, path in named.items()} == {
+        "Q2_K": "a.gguf",
+        "b": "b.gguf",
+        "c": "c.gguf",
+        "d": "d.gguf",
+    }
+    same = name_models([Path("x/m.gguf"), Path("y/m.gguf")], lambda _path: "Q8_0")
+    assert list(same) == ["m", "m (2)"]
+
+
+def test_instructions_are_counted_once(world: World) -> None:
+    def doubled(_call: int, command: str) -> tuple[list[str], int]:
+        if "hellohello" not in command:
+            return WHOLE, 0
+        lines = []
+        for line in WHOLE[:4]:
+            event = json.loads(line)
+            if event["event"] == "start":
+                event["prompt_tokens"] = 16
+            if event["event"] == "prefill":
+                event |= {"tokens": 16, "nanoseconds": 781_047 + 8_000}
+            lines.append(json.dumps(event))
+        return [*lines, '{"event":"end","stop_reason":"limit","tokens":1,"nanoseconds":1}'], 0
+
+    board = FakeBoard(doubled)
+    arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
+    assert find_instructions(board.profile, world.models, **arguments) is None
+    counts = count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+    assert counts["Q2_K"].prompt == 1000
+    assert counts["Q2_K"].decode == 116_322
+    assert all("--threads 1" in command for command in board.commands)
+    assert find_instructions(board.profile, world.models, **arguments) == counts
