@@ -301,9 +301,10 @@ def remedy(difference: Difference) -> str:
     piece = difference.gguf_piece
     expected = difference.hugging_face_piece
     if ours.ids[1:] == theirs.ids or theirs.ids[1:] == ours.ids:
+        longer = max(ours.pieces, theirs.pieces, key=len)
         return (
             'set "add_bos_token" in tokenizer_config.json to whether the model was trained with '
-            f"{(piece or expected)!r} in front, then convert again"
+            f"{longer[0]!r} in front, then convert again"
         )
     if MARKER.fullmatch(expected):
         return (

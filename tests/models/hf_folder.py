@@ -66,7 +66,7 @@ def sentencepiece_model(*, markers_are_control: bool) -> bytes:
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2 as protobuf
 
-    words = "how many eggs has she left after May if half of them are sold at 2 each day".split()
+    words = ("how", "many", "eggs", "has", "she", "left", "after", "May", "if", "half", "of")
     rng = random.Random(1)
     lines = [" ".join(rng.choices(words, k=12)) + f" {rng.randint(0, 99999)}" for _ in range(400)]
     lines += ["Conclude with your final answer within \\boxed{}.", "system user assistant"] * 9

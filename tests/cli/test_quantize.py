@@ -1,0 +1,46 @@
+"""`edgequant quantize` refuses wrong input at once, before any tool is built."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MAIN = "from edgequant.cli.app import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "cause"),
+    [
+        (["none"], 10, "no such folder"),
+        (["acme/Tiny-1B"], 10, "looks like a Hugging Face id"),
+        (["."], 10, "has no config.json"),
+        ([".", "--type", "Q9_K"], 17, "unknown quantization type 'Q9_K'"),
+    ],
+)
+def test_wrong_input(tmp_path: Path, arguments: list[str], exit_code: int, cause: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "quantize", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == exit_code
+    assert cause in json.loads(done.stdout)["cause"]
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_an_example() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "quantize", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Example: edgequant quantize" in done.stdout

@@ -1,0 +1,123 @@
+"""A model folder is looked through before anything slow starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.errors import ModelFolderError
+from edgequant.models.folder import check_model_folder, hash_inputs, model_name
+from tests.models.hf_folder import safetensors
+
+WEIGHTS = safetensors({"a": ("BF16", (4, 8), bytes(64)), "b": ("F32", (2,), bytes(8))})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny"
+    path.mkdir()
+    config = {"architectures": ["LlamaForCausalLM"], "torch_dtype": "float16"}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "tokenizer.model").write_bytes(b"pieces")
+    (path / "model.safetensors").write_bytes(WEIGHTS)
+    return path
+
+
+def test_a_whole_folder(folder: Path) -> None:
+    found = check_model_folder(folder)
+    assert found.name == "tiny"
+    assert found.architecture == "LlamaForCausalLM"
+    assert found.dtype == "float16"
+    assert found.parameter_count == 34
+    assert set(hash_inputs(found)) == {"config.json", "tokenizer.model", "model.safetensors"}
+
+
+def test_dtype_is_read_from_the_weights_where_the_config_is_silent(folder: Path) -> None:
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    assert check_model_folder(folder).dtype == "bfloat16"
+
+
+def test_text_model_inside_a_larger_one(folder: Path) -> None:
+    config = {"architectures": ["Outer"], "text_config": {"architectures": ["InnerForCausalLM"]}}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert check_model_folder(folder).architecture == "InnerForCausalLM"
+
+
+def index(*shards: str) -> str:
+    return json.dumps({"weight_map": {f"w{i}": shard for i, shard in enumerate(shards)}})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda f: (f / "config.json").write_text("{}"), "names no architecture"),
+        (lambda f: (f / "tokenizer.model").unlink(), "no tokenizer"),
+        (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+        (lambda f: (f / "model.safetensors").write_bytes(WEIGHTS[:-1]), "truncated or damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(WEIGHTS[:5]), "truncated or damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 64), "truncated or damaged"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+            ),
+            "Git LFS pointer",
+        ),
+        (
+            lambda f: (f / "model.safetensors.index.json").write_text(
+                index("model.safetensors", "model-00002-of-00002.safetensors")
+            ),
+            "1 of 2 weight files are missing: model-00002",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(
+    folder: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    spoil(folder)
+    with pytest.raises(ModelFolderError, match=message) as raised:
+        check_model_folder(folder)
+    assert raised.value.subject is not None
+    assert str(folder) in raised.value.subject
+
+
+def test_hugging_face_id_instead_of_a_folder() -> None:
+    with pytest.raises(ModelFolderError, match="looks like a Hugging Face id") as raised:
+        check_model_folder(Path("acme/Tiny-1B"))
+    assert raised.value.next_step is not None
+    assert "hf download acme/Tiny-1B" in raised.value.next_step
+
+
+def test_file_and_nothing_instead_of_a_folder(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(ModelFolderError, match="no such folder"):
+        check_model_folder(tmp_path / "none")
+    with pytest.raises(ModelFolderError, match="is a file"):
+        check_model_folder(folder / "config.json")
+
+
+def test_unread_files_do_not_change_the_inputs(folder: Path) -> None:
+    before = hash_inputs(check_model_folder(folder))
+    (folder / "picture.png").write_bytes(b"png")
+    (folder / "original.bin").write_bytes(b"other weights")
+    (folder / ".cache").write_text("hidden")
+    assert hash_inputs(check_model_folder(folder)) == before
+    (folder / "README.md").write_text("the converter reads the model card")
+    assert hash_inputs(check_model_folder(folder)) != before
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/models/Llama-3.1-8B", "Llama-3.1-8B"),
+        ("/experiments/demo_model/model", "demo_model"),
+        ("/hub/models--acme--Tiny-1B/snapshots/0123456789abcdef", "Tiny-1B"),
+        ("/models/with space", "with-space"),
+    ],
+)
+def test_model_name(path: str, name: str) -> None:
+    assert model_name(Path(path)) == name
