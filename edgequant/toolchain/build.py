@@ -274,7 +274,7 @@ def _configure(
     if mark.is_file() and mark.read_text(encoding="utf-8") == text:
         return
     mark.unlink(missing_ok=True)
-    argv = [build_program("cmake"), "--fresh", "-G", "Ninja"]
+    argv: list[str | Path] = [build_program("cmake"), "--fresh", "-G", "Ninja"]
     argv += ["-S", tree / "project", "-B", tree / "build"]
     argv += [f"-D{name}={value}" for name, value in options.items()]
     with task(f"Configuring llama.cpp for {plan.target.name}") as shown:

@@ -59,7 +59,7 @@ def fetch_source(lock: SourceLock) -> SourceTree:
     tree = SourceTree(folder, lock.llama_cpp_commit, lock.sha256)
     if (folder / COMPLETE_MARK).is_file():
         return tree
-    with _locked(folder.with_suffix(".lock")):
+    with _locked(folder.with_name(folder.name + ".lock")):
         if (folder / COMPLETE_MARK).is_file():
             return tree
         archive = _archive(lock)
@@ -88,7 +88,7 @@ def local_source(path: Path) -> SourceTree:
         raise SourceError("there is no such folder or archive", subject=path)
     sha256 = sha256_file(path)
     folder = sources_folder() / f"local-{sha256[:16]}"
-    with _locked(folder.with_suffix(".lock")):
+    with _locked(folder.with_name(folder.name + ".lock")):
         if not (folder / COMPLETE_MARK).is_file():
             unpack(path, folder, subtree=None)
             _check_tree(folder)

@@ -1,0 +1,127 @@
+"""Real ELF files: made by zig for the board, and by the system's cc with every fault."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.errors import AuditError
+from edgequant.core.paths import cache_root
+from edgequant.toolchain.audit import ElfFacts, audit, find_faults, read_elf
+from edgequant.toolchain.compilers import Zig
+from edgequant.toolchain.targets import load_target
+
+Compile = Callable[..., Path]
+GOOD = ElfFacts(
+    machine="aarch64",
+    interpreter=None,
+    needed=(),
+    stripped=True,
+    executable_stack=False,
+    bytes=1,
+)
+
+
+@pytest.fixture(scope="module")
+def zig(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    folder = tmp_path_factory.mktemp("zig")
+    (folder / "main.c").write_text("int main(void) { return 0; }\n")
+    setup = Zig().prepare(folder / "compiler", load_target("armv8-a"))
+
+    def compile_main(*flags: str, wrapper: str = "zig-cc") -> Path:
+        out = folder / f"main{len(list(folder.iterdir()))}"
+        argv = [folder / "compiler" / wrapper, folder / "main.c", *flags, "-o", out]
+        subprocess.run(argv, check=True, env={**setup.environment, "PATH": "/usr/bin:/bin"})
+        return out
+
+    assert Path(setup.environment["ZIG_GLOBAL_CACHE_DIR"]).is_relative_to(cache_root())
+    return compile_main
+
+
+@pytest.fixture
+def cc(tmp_path: Path) -> Compile:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no system compiler (cc) here")
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+
+    def compile_main(*flags: str) -> Path:
+        out = tmp_path / "main"
+        subprocess.run([compiler, tmp_path / "main.c", *flags, "-o", out], check=True)
+        return out
+
+    return compile_main
+
+
+def test_what_zig_makes_for_a_board_is_fit_for_it(zig: Compile) -> None:
+    facts = audit(zig("-static"), architecture="aarch64", static=True)
+    assert facts.static
+    assert facts.stripped
+    assert facts.bytes > 0
+
+
+def test_another_architecture_is_found(zig: Compile) -> None:
+    with pytest.raises(AuditError, match="is for aarch64, not x86_64"):
+        audit(zig("-static"), architecture="x86_64", static=True)
+
+
+def test_a_dynamic_binary_is_found(cc: Compile) -> None:
+    facts = read_elf(cc("-s"))
+    assert facts.interpreter is not None
+    assert any("libc" in name for name in facts.needed)
+    faults = find_faults(facts, architecture=facts.machine, static=True)
+    assert len(faults) == 2
+    assert find_faults(facts, architecture=facts.machine, static=False) == []
+
+
+def test_an_executable_stack_is_found(cc: Compile) -> None:
+    facts = read_elf(cc("-s", "-z", "execstack"))
+    assert find_faults(facts, architecture=facts.machine, static=False) == [
+        "has an executable stack"
+    ]
+
+
+def test_symbols_are_found(cc: Compile) -> None:
+    facts = read_elf(cc())
+    assert find_faults(facts, architecture=facts.machine, static=False) == ["is not stripped"]
+
+
+def test_every_fault_is_named_at_once() -> None:
+    bad = ElfFacts(
+        machine="x86_64",
+        interpreter="/lib/ld.so",
+        needed=("libc.so.6",),
+        stripped=False,
+        executable_stack=True,
+        bytes=1,
+    )
+    assert len(find_faults(bad, architecture="aarch64", static=True)) == 5
+    assert find_faults(GOOD, architecture="aarch64", static=True) == []
+
+
+def test_facts_are_plain_values_for_a_manifest() -> None:
+    assert GOOD.as_dict()["static"] is True
+    assert GOOD.as_dict()["needed"] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\x02\x01\x01"])
+def test_what_is_no_elf_file_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(AuditError, match="not a whole ELF"):
+        read_elf(tmp_path / "x")
+
+
+def test_a_truncated_binary_is_an_error(tmp_path: Path, zig: Compile) -> None:
+    whole = zig("-static").read_bytes()
+    (tmp_path / "x").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AuditError):
+        audit(tmp_path / "x", architecture="aarch64", static=True)
+
+
+def test_a_missing_binary_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match="was not built"):
+        read_elf(tmp_path / "none")

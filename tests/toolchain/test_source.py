@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgequant.core.errors import SourceError
+from edgequant.core.progress import Task
+from edgequant.toolchain import source as source_module
+from edgequant.toolchain.lock import SourceLock
+from edgequant.toolchain.source import (
+    NEEDED_FILES,
+    check_member,
+    check_sha256,
+    fetch_source,
+    local_source,
+    show_pip_progress,
+    sources_folder,
+    unpack,
+)
+
+TOP = "llama_cpp_python-1.2.3"
+
+
+def write_archive(path: Path, extra: list[tarfile.TarInfo] | None = None) -> Path:
+    """A source archive with an (empty) llama.cpp where llama-cpp-python keeps it."""
+    with tarfile.open(path, "w:gz") as stream:
+        for name in (*(f"vendor/llama.cpp/{n}" for n in NEEDED_FILES), "pyproject.toml"):
+            member = tarfile.TarInfo(f"{TOP}/{name}")
+            text = BACKEND_PROJECT if name == "pyproject.toml" else name.encode()
+            member.size = len(text)
+            stream.addfile(member, io.BytesIO(text))
+        for member in extra or []:
+            stream.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+BACKEND_PROJECT = b"""[build-system]
+requires = ["scikit-build-core"]
+build-backend = "scikit_build_core.build"
+"""
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = link
+    return info
+
+
+UNSAFE = {
+    "absolute": member("/etc/passwd"),
+    "upwards": member(f"{TOP}/vendor/llama.cpp/../../../../x"),
+    "leading upwards": member("../x"),
+    "symbolic link out": member(f"{TOP}/a", tarfile.SYMTYPE, "../../x"),
+    "absolute symbolic link": member(f"{TOP}/a", tarfile.SYMTYPE, "/etc/passwd"),
+    "hard link out": member(f"{TOP}/a/b/c", tarfile.LNKTYPE, "../x"),
+    "character device": member(f"{TOP}/null", tarfile.CHRTYPE),
+    "block device": member(f"{TOP}/disk", tarfile.BLKTYPE),
+    "pipe": member(f"{TOP}/pipe", tarfile.FIFOTYPE),
+    "backslash": member(f"{TOP}\\..\\x"),
+}
+
+
+@pytest.mark.parametrize("what", UNSAFE)
+def test_an_unsafe_member_is_refused_and_nothing_is_left(what: str, tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "a.tar.gz", [UNSAFE[what]])
+    folder = tmp_path / "trees" / "tree"
+    with pytest.raises(SourceError, match="unsafe member"):
+        unpack(archive, folder, subtree="vendor/llama.cpp")
+    assert list(folder.parent.iterdir()) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "trees"]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        member(f"{TOP}/a/b", tarfile.SYMTYPE, "../c"),
+        member(f"{TOP}/a/b", tarfile.LNKTYPE, f"{TOP}/c"),
+        member(f"{TOP}/a/..b", tarfile.REGTYPE),
+    ],
+)
+def test_links_and_names_that_stay_inside_are_fine(inside: tarfile.TarInfo) -> None:
+    check_member(inside, Path("a.tar.gz"))
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "..", "."]), max_size=4),
+    st.lists(st.sampled_from(["a", "b", "..", "."]), min_size=1, max_size=6),
+)
+def test_a_link_is_refused_exactly_if_it_leads_out(folder: list[str], link: list[str]) -> None:
+    folder = [part for part in folder if part != ".."]
+    info = member("/".join(["top", *folder, "link"]), tarfile.SYMTYPE, "/".join(link))
+    # normpath folds every ".." that it can: what is left in front leads out of the archive.
+    end = os.path.normpath("/".join(["top", *folder, *link]))
+    # A path that climbs out and comes back in is refused too.
+    depth, lowest = len([p for p in ["top", *folder] if p != "."]), 0
+    lowest = depth
+    for part in link:
+        depth += {"..": -1, ".": 0}.get(part, 1)
+        lowest = min(lowest, depth)
+    if lowest < 0:
+        with pytest.raises(SourceError, match="outside the archive"):
+            check_member(info, Path("a.tar.gz"))
+    else:
+        assert not end.startswith("..")
+        check_member(info, Path("a.tar.gz"))
+
+
+def test_only_the_tree_is_unpacked(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "a.tar.gz")
+    unpack(archive, tmp_path / "tree", subtree="vendor/llama.cpp")
+    assert (tmp_path / "tree" / "include" / "llama.h").read_text().endswith("include/llama.h")
+    assert not (tmp_path / "tree" / "pyproject.toml").exists()
+
+
+def test_a_truncated_archive_is_an_error(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "a.tar.gz")
+    archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(SourceError):
+        unpack(archive, tmp_path / "trees" / "tree", subtree="vendor/llama.cpp")
+    assert list((tmp_path / "trees").iterdir()) == []
+
+
+def test_a_file_with_another_hash_is_removed(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(b"something else")
+    with pytest.raises(SourceError, match="SHA-256"):
+        check_sha256(archive, "0" * 64)
+    assert not archive.exists()
+
+
+def lock_for(archive: Path) -> SourceLock:
+    return SourceLock(
+        project="llama-cpp-python",
+        version="1.2.3",
+        sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
+        llama_cpp_commit="0c1e57098",
+    )
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip is configured to take packages from, and nothing else."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return folder
+
+
+def test_the_archive_comes_from_where_pip_is_configured_to_look(
+    own_cache: Path, index: Path
+) -> None:
+    lock = lock_for(write_archive(index / f"{TOP}.tar.gz"))
+    tree = fetch_source(lock)
+    assert (tree.folder / "include" / "llama.h").is_file()
+    assert tree.commit == "0c1e57098"
+    assert (sources_folder() / f"{TOP}.tar.gz").is_file()
+
+
+def test_the_second_time_nothing_is_fetched(
+    own_cache: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = lock_for(write_archive(index / f"{TOP}.tar.gz"))
+    first = fetch_source(lock)
+
+    def no_download(*_: object) -> Path:
+        raise AssertionError("downloaded again")
+
+    monkeypatch.setattr(source_module, "_download", no_download)
+    assert fetch_source(lock) == first
+
+
+def test_another_archive_under_the_same_name_is_not_kept(own_cache: Path, index: Path) -> None:
+    lock = lock_for(write_archive(index / f"{TOP}.tar.gz"))
+    write_archive(index / f"{TOP}.tar.gz", [member(f"{TOP}/more")])
+    with pytest.raises(SourceError):
+        fetch_source(lock)
+    assert list(sources_folder().glob("*.tar.gz")) == []
+    assert [p for p in sources_folder().iterdir() if p.is_dir()] == []
+
+
+def test_a_damaged_archive_in_the_cache_is_fetched_anew(own_cache: Path, index: Path) -> None:
+    lock = lock_for(write_archive(index / f"{TOP}.tar.gz"))
+    (sources_folder() / f"{TOP}.tar.gz").write_bytes(b"half")
+    assert (fetch_source(lock).folder / "CMakeLists.txt").is_file()
+
+
+def test_an_archive_that_nobody_has_is_one_clear_error(own_cache: Path, index: Path) -> None:
+    lock = SourceLock(
+        project="llama-cpp-python", version="9.9.9", sha256="0" * 64, llama_cpp_commit="0c1e57098"
+    )
+    with pytest.raises(SourceError, match=r"downloading llama-cpp-python 9\.9\.9"):
+        fetch_source(lock)
+
+
+def write_tree(folder: Path) -> Path:
+    for name in NEEDED_FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_checkout_is_known_by_its_files_and_commit(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "llama.cpp")
+    (tree / ".git" / "refs" / "heads").mkdir(parents=True)
+    (tree / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (tree / ".git" / "refs" / "heads" / "main").write_text("0123456789" * 4 + "\n")
+    before = local_source(tree)
+    assert before.commit == "012345678"
+    (tree / "README.md").write_text("words")
+    assert local_source(tree).sha256 == before.sha256
+    (tree / "src" / "llama.cpp").write_text("int x;")
+    assert local_source(tree).sha256 != before.sha256
+
+
+def test_a_tarball_of_a_checkout_will_do(tmp_path: Path, own_cache: Path) -> None:
+    write_tree(tmp_path / "llama.cpp-b1")
+    archive = tmp_path / "b1.tar.gz"
+    with tarfile.open(archive, "w:gz") as stream:
+        stream.add(tmp_path / "llama.cpp-b1", "llama.cpp-b1")
+    assert (local_source(archive).folder / "include" / "llama.h").is_file()
+
+
+def test_a_source_that_lacks_something_says_what(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "llama.cpp")
+    (tree / "convert_hf_to_gguf.py").unlink()
+    with pytest.raises(SourceError, match=r"convert_hf_to_gguf\.py"):
+        local_source(tree)
+
+
+def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such folder"):
+        local_source(tmp_path / "none")
+
+
+def test_pips_progress_moves_the_bar() -> None:
+    shown = Task("x", None, "bytes")
+    for line in ("Collecting x", "Progress 10 of 40", "  Progress 40 of 40"):
+        show_pip_progress(line, shown)
+    assert (shown.completed, shown.total) == (40, 40)
