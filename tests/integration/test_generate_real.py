@@ -9,33 +9,41 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from edgequant.core.artefact import Store
+from edgequant.evaluation.answers import Answers
 from edgequant.evaluation.datasets import Question
 from edgequant.evaluation.generate import generate
 from edgequant.evaluation.prompts import load_prompt
 from tests.evaluation.tiny_llama import write_tiny_llama
-from tests.integration.llama_tools import tool
+
+
+class Tools(Protocol):
+    """What these tests need of a build."""
+
+    def binary(self, name: str) -> Path: ...
+
 
 pytestmark = pytest.mark.integration
 
-COUNT = 120
+COUNT = 60
 SCRIPT = """
 import sys
 from pathlib import Path
 from tests.integration.test_generate_real import ask
-ask(Path(sys.argv[1]))
+ask(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def ask(folder: Path):  # type: ignore[no-untyped-def]
+def ask(folder: Path, server: Path) -> Answers:
     """All answers of a small experiment, kept below a folder."""
     questions = [Question(f"{n:04d}-aaaaaaaa", f"{n} + {n}?", 2 * n, "") for n in range(COUNT)]
     return generate(
         {"F32": folder / "tiny.gguf"},
-        server_binary=tool("llama-server"),
+        server_binary=server,
         llama_cpp_commit="0c1e57098",
         prompts=[load_prompt("cot")],
         stated_budgets=[12],
@@ -73,13 +81,16 @@ def kept(folder: Path) -> int:
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_is_taken_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host_build: Tools,
+    end: signal.Signals,
 ) -> None:
-    tool("llama-server")
+    server = host_build.binary("llama-server")
     write_tiny_llama(tmp_path / "tiny.gguf")
     environment = {**os.environ, "EDGEQUANT_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(server)],
         cwd=Path(__file__).parents[2],
         env=environment,
         stderr=subprocess.PIPE,
@@ -98,10 +109,10 @@ def test_a_killed_run_is_taken_up(
     assert not list((tmp_path / "store").rglob("answers.parquet"))
 
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
-    resumed = ask(tmp_path).frame()
+    resumed = ask(tmp_path, server).frame()
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "elsewhere"))
     (tmp_path / "store").rename(tmp_path / "first-store")
-    in_one_go = ask(tmp_path).frame()
+    in_one_go = ask(tmp_path, server).frame()
     timings = ["prompt_seconds", "decode_seconds"]
     assert resumed.height == 2 * COUNT
     assert resumed.drop(timings).equals(in_one_go.drop(timings))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -14,11 +16,21 @@ from edgequant.evaluation.answer_cache import make_answer
 from edgequant.evaluation.mirror import Mirror, ServerPolicy
 from edgequant.evaluation.prompts import chatml, load_prompt, render
 from tests.evaluation.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
-from tests.integration.llama_tools import tool
 
 pytestmark = pytest.mark.integration
 
 QUESTIONS = ["What is 1 + 1?", "hello e", "Why é 日?", "x" * 90]
+
+
+class Tools(Protocol):
+    """What these tests need of a build."""
+
+    def binary(self, name: str) -> Path: ...
+
+
+@pytest.fixture(scope="module")
+def server(host_build: Tools) -> Path:
+    return host_build.binary("llama-server")
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mirror(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
+def mirror(server: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
     log = tmp_path_factory.mktemp("mirror") / "server.log"
-    with Mirror(tool("llama-server"), model, log=log) as running:
+    with Mirror(server, model, log=log) as running:
         yield running
 
 
@@ -81,49 +93,57 @@ def test_pieces_join_to_the_text_of_the_server(mirror: Mirror, question: str) ->
     assert answer.text.replace("\ufffd", "") == completion.text.replace("\ufffd", "")
 
 
-def test_answers_are_llama_cpps_greedy_decoding(mirror: Mirror, model: Path) -> None:
-    completion_tool = tool("llama-completion")
+def test_answers_are_the_probes_greedy_decoding(
+    mirror: Mirror, model: Path, host_build: Tools, tmp_path: Path
+) -> None:
+    probe = host_build.binary("edgequant-probe")
+    if not probe.is_file():
+        pytest.skip("no edgequant-probe: edgequant build --target host")
+    prompt = tmp_path / "prompt"
     for question in QUESTIONS:
         ours = mirror.complete(ask(question), 40)
+        prompt.write_text(ask(question))
         run = subprocess.run(
             [
-                *(completion_tool, "--model", model, "--prompt", ask(question)),
-                *("--predict", "40", "--temp", "0", "--threads", "1", "--ctx-size", str(CONTEXT)),
-                *("--no-conversation", "--no-display-prompt", "--no-warmup", "--simple-io"),
+                *(probe, "--model", model, "--prompt-file", prompt, "-n", "40"),
+                *("--threads", "1", "--context", str(CONTEXT), "--parse-special", "1"),
+                *("--stop-at-eog", "1"),
             ],
             capture_output=True,
-            stdin=subprocess.DEVNULL,
             timeout=60,
             check=True,
         )
-        theirs = run.stdout.rstrip(b"\n").removesuffix(b" [end of text]")
-        assert b"".join(ours.pieces).rstrip(b"\n") == theirs
+        events = [json.loads(line) for line in run.stdout.splitlines()]
+        theirs = [event["token_id"] for event in events if event["event"] == "token"]
+        assert theirs == ours.token_ids
 
 
 def test_a_port_taken_between_our_look_and_the_start(
-    model: Path, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Path, model: Path, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(mirror.url.rpartition(":")[2])
     monkeypatch.setattr(mirror_module, "check_port", lambda _port: None)
-    late = Mirror(tool("llama-server"), model, log=tmp_path / "log", port=port)
+    late = Mirror(server, model, log=tmp_path / "log", port=port)
     with pytest.raises(PortInUseError), late:
         pass
 
 
-def test_a_model_that_llama_cpp_cannot_load(tmp_path: Path, model: Path) -> None:
+def test_a_model_that_llama_cpp_cannot_load(server: Path, tmp_path: Path, model: Path) -> None:
     wrong = tmp_path / "wrong.gguf"
     wrong.write_bytes(model.read_bytes().replace(b"output_norm", b"output_morn"))
     with (
         pytest.raises(MirrorError, match="output_norm"),
-        Mirror(tool("llama-server"), wrong, log=tmp_path / "log"),
+        Mirror(server, wrong, log=tmp_path / "log"),
     ):
         pass
 
 
-def test_the_server_refuses_what_the_policy_gets_wrong(tmp_path: Path, model: Path) -> None:
+def test_the_server_refuses_what_the_policy_gets_wrong(
+    server: Path, tmp_path: Path, model: Path
+) -> None:
     policy = ServerPolicy(cache_type_k="q3_x")
     with (
         pytest.raises(MirrorError, match="q3_x"),
-        Mirror(tool("llama-server"), model, log=tmp_path / "log", policy=policy),
+        Mirror(server, model, log=tmp_path / "log", policy=policy),
     ):
         pass
