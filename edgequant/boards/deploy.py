@@ -147,6 +147,8 @@ def _remote_root(board: Board) -> str:
 
 def _whole_files(board: Board, plan: list[_Planned], *, verify: bool) -> set[str]:
     """Remote paths that hold what they should, asked for with one command."""
+    if not plan:
+        return set()
     parts = []
     for planned in plan:
         path, marker = quote(planned.remote_path), quote(f"{planned.folder}/.ok")

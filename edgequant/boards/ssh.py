@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
@@ -102,7 +103,8 @@ class SshBoard:
             "auth_timeout": ssh.connect_timeout_seconds,
         }
         if ssh.identity_file is not None:
-            kwargs |= {"allow_agent": False, "look_for_keys": False}
+            # The agent may hold the unlocked form of a key that is encrypted on the disk.
+            kwargs |= {"allow_agent": self._use_ssh_config, "look_for_keys": False}
             kwargs["key_filename"] = str(self._identity(ssh.identity_file))
         config = fabric.Config(overrides={"load_ssh_configs": self._use_ssh_config})
         connection = fabric.Connection(
@@ -122,7 +124,10 @@ class SshBoard:
             self._notice_silence(connection.transport)
         except BaseException as error:
             connection.close()
-            raise self._explained(error, connection, known_hosts) from error
+            explained = self._explained(error, connection, known_hosts)
+            if explained is error:
+                raise
+            raise explained from error
         self._connection = connection
 
     def _identity(self, path: Path) -> Path:
@@ -175,9 +180,7 @@ class SshBoard:
                 f"{address} did not answer within {self.profile.ssh.connect_timeout_seconds:g} s",
                 "check that the board is on, on this network, and at that address",
             )
-        if isinstance(
-            error, ConnectionRefusedError | paramiko.ssh_exception.NoValidConnectionsError
-        ):
+        if isinstance(error, ConnectionRefusedError) or _refused(error):
             return self._unreachable(
                 f"{address} refuses the connection",
                 "check that an SSH server runs on the board, and its port",
@@ -422,6 +425,13 @@ class _Drain:
         """All that came; waits for the stream's end, which comes with the command's."""
         self._thread.join(STATUS_SECONDS)
         return b"".join(self._chunks).decode(errors="replace")
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether every address of the host refused, as paramiko reports it."""
+    if not isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        return False
+    return all(e.errno == errno.ECONNREFUSED for e in error.errors.values())
 
 
 def _reason(error: BaseException) -> str:

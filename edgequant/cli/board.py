@@ -157,6 +157,7 @@ def board_up(
 def board_down(
     board: str = typer.Argument("virtual", help="A virtual board's profile."),
     delete: bool = typer.Option(False, "--delete", help="Also delete its disk and what is on it."),
+    force: bool = typer.Option(False, "--force", help="Stop it even while another run uses it."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Stop a virtual board; its disk is kept for the next start.
@@ -165,7 +166,7 @@ def board_down(
     """
     from edgequant.boards.virtual.machine import down
 
-    outcome = down(board, delete=delete)
+    outcome = down(board, delete=delete, force=force)
     if as_json:
         print_json(
             {

@@ -6,6 +6,7 @@ are no part of it: they come in a small archive of each board's own, read before
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import lzma
@@ -14,6 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +113,24 @@ def ensure_image(root: Path | None = None) -> Image:
     if (folder / "manifest.json").is_file():
         return image
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (root / "images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    what = "Waiting for another process that makes the virtual board's image"
+    with exclusive(root / "images.lock", what):
         if not (folder / "manifest.json").is_file():
             _make_image(root, folder)
     return image
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, waiting: str) -> Iterator[None]:
+    """Hold a lock file; where another process has it, say so and wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with task(waiting):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _make_image(root: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ outlives it, and what each start makes anew: keys, pinned host key, port, device
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -23,16 +24,25 @@ from pydantic import BaseModel, ValidationError
 
 from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.boards.virtual import fdt
-from edgequant.boards.virtual.image import Image, ensure_image, key_archive, write_initrd
+from edgequant.boards.virtual.image import (
+    Image,
+    ensure_image,
+    exclusive,
+    key_archive,
+    recipe_hash,
+    write_initrd,
+)
 from edgequant.core.artefact import write_json
 from edgequant.core.errors import (
     AuthenticationError,
+    DiskFullError,
     EdgequantError,
     HostKeyError,
     ProfileError,
     ToolMissingError,
     VirtualBoardError,
 )
+from edgequant.core.hashing import sha256_json
 from edgequant.core.paths import cache_root
 from edgequant.core.progress import say, task
 
@@ -47,6 +57,7 @@ POWER_OFF_SECONDS = 20.0
 STOP_SECONDS = 5.0
 START_TRIES = 4
 CONSOLE_TAIL_LINES = 15
+INODES = 16384
 
 
 class State(BaseModel):
@@ -57,7 +68,8 @@ class State(BaseModel):
     """The process's start time as the kernel counts it: another process of that pid differs."""
     port: int
     clock: Clock
-    server: str
+    setup: str
+    """Hash over all that decides how the machine behaves: a changed profile means a new start."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,7 @@ class Instance:
         return state if _start_ticks(state.pid) == state.start_ticks else None
 
     def forget(self) -> None:
+        """Remove the state file; the disk stays."""
         (self.folder / "state.json").unlink(missing_ok=True)
 
     def reachable_profile(self, state: State) -> BoardProfile:
@@ -158,19 +171,22 @@ def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) 
 
     Raises:
         ToolMissingError: qemu or another program is not installed.
-        VirtualBoardError: it did not start, or did not answer in time.
+        VirtualBoardError: it did not start, did not answer in time, or is in use by another run
+            with another clock.
+        DiskFullError: there is no room for its image or disk.
     """
     instance = find_instance(name)
-    with _locked(instance):
+    with _locked(instance), _disk_full_explained(instance):
         state = instance.state()
-        if state is not None and state.clock == clock and state.server == _server(instance):
+        if state is not None and state.setup == _setup(instance.profile, clock):
             if _wait_ready(instance, state, required=False):
                 message = f"{instance.name} is up already (pid {state.pid}, port {state.port})"
                 return Outcome(instance, state, False, message)
             say(f"{instance.name} runs (pid {state.pid}) but does not answer; starting it anew")
         elif state is not None:
-            say(f"{instance.name} runs with the {state.clock} clock; starting it anew")
+            say(f"{instance.name} runs in another setup ({state.clock} clock); starting it anew")
         if state is not None:
+            _refuse_if_used(instance)
             _stop(instance, state)
         state = _start(instance, clock, attached)
         message = (
@@ -180,17 +196,25 @@ def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) 
         return Outcome(instance, state, True, message)
 
 
-def down(name: str = "virtual", *, delete: bool = False) -> Outcome:
+def down(name: str = "virtual", *, delete: bool = False, force: bool = False) -> Outcome:
     """Stop a virtual board; its disk stays unless ``delete``.
 
+    Args:
+        name: the profile's name or path.
+        delete: also delete its disk.
+        force: stop it even while another run uses it.
+
     Raises:
-        VirtualBoardError: it cannot be stopped.
+        VirtualBoardError: another run uses it, or it cannot be stopped.
     """
     instance = find_instance(name)
     with _locked(instance):
+        _end_orphan(instance)
         state = instance.state()
         message = f"{instance.name} is not running"
         if state is not None:
+            if not force:
+                _refuse_if_used(instance)
             how = _stop(instance, state)
             message = f"{instance.name} {how} (pid {state.pid})"
         instance.forget()
@@ -215,6 +239,12 @@ def virtual_board(name: str = "virtual", clock: Clock = "host") -> Iterator[Inst
     with contextlib.ExitStack() as stack:
         if instance.folder not in _held:
             stack.enter_context(_used_by_us(instance))
+        else:
+            state = instance.state()
+            if state is not None and state.clock != clock:
+                raise VirtualBoardError(
+                    f"this run uses it with the {state.clock} clock already", subject=instance.name
+                )
         outcome = up(name, clock, attached=True)
         try:
             yield outcome.instance
@@ -225,13 +255,8 @@ def virtual_board(name: str = "virtual", clock: Clock = "host") -> Iterator[Inst
 
 @contextlib.contextmanager
 def _used_by_us(instance: Instance) -> Iterator[None]:
-    instance.folder.mkdir(parents=True, exist_ok=True)
-    with (instance.folder / "use.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with task(f"Waiting for another run that uses the board {instance.name}"):
-                fcntl.flock(stream, fcntl.LOCK_EX)
+    what = f"Waiting for another run that uses the board {instance.name}"
+    with exclusive(instance.folder / "use.lock", what):
         _held.add(instance.folder)
         try:
             yield
@@ -239,25 +264,54 @@ def _used_by_us(instance: Instance) -> Iterator[None]:
             _held.discard(instance.folder)
 
 
-@contextlib.contextmanager
-def _locked(instance: Instance) -> Iterator[None]:
+def _locked(instance: Instance) -> contextlib.AbstractContextManager[None]:
     """The right to start and stop: two ups at once become one start."""
-    instance.folder.mkdir(parents=True, exist_ok=True)
-    with (instance.folder / "lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    what = f"Waiting for another process that starts or stops {instance.name}"
+    return exclusive(instance.folder / "lock", what)
+
+
+def _refuse_if_used(instance: Instance) -> None:
+    """Raise where another process is inside :func:`virtual_board`."""
+    if instance.folder in _held:
+        return
+    with (instance.folder / "use.lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise VirtualBoardError(
+                "another run uses it just now",
+                subject=instance.name,
+                next_step="wait for that run, or stop it; `edgequant board down --force` stops "
+                "the board under it",
+            ) from None
+
+
+@contextlib.contextmanager
+def _disk_full_explained(instance: Instance) -> Iterator[None]:
+    try:
         yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFullError(
+            "no space left on this machine's disk",
+            subject=instance.folder,
+            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+        ) from error
 
 
 # Starting -------------------------------------------------------------------------------------
 
 
-def _server(instance: Instance) -> str:
-    return instance.profile.virtual.server
+def _setup(profile: BoardProfile, clock: Clock) -> str:
+    virtual = profile.virtual.model_dump()
+    return sha256_json([recipe_hash(), machine_arguments(profile, clock), virtual])[:16]
 
 
 def _start(instance: Instance, clock: Clock, attached: bool) -> State:
     qemu = find_program(QEMU, "qemu-system-arm")
     image = ensure_image()
+    _end_orphan(instance)
     instance.forget()
     _make_disk(instance)
     host_key = _make_keys_and_initrd(instance, image)
@@ -294,7 +348,8 @@ def system_arguments(instance: Instance, kernel: Path, port: int) -> list[str]:
     """qemu's arguments for disk, network, kernel and console."""
     virtual = instance.profile.virtual
     throttle = virtual.storage_bytes_per_second
-    drive = f"file={instance.disk},if=none,id=disk,format=raw"
+    # A full disk here is an error there; by default qemu would stop the board's clock.
+    drive = f"file={instance.disk},if=none,id=disk,format=raw,werror=report"
     if throttle is not None:
         drive += f",throttling.bps-read={throttle}"
     return [
@@ -338,7 +393,7 @@ def _launch(
             start_ticks=_start_ticks(process.pid) or 0,
             port=port,
             clock=clock,
-            server=_server(instance),
+            setup=_setup(instance.profile, clock),
         )
         write_json(instance.folder / "state.json", state.model_dump())
         _wait_ready(instance, state)
@@ -371,8 +426,11 @@ def _wait_ready(instance: Instance, state: State, *, required: bool = True) -> b
         if _banner(state.port):
             try:
                 with SshBoard(instance.reachable_profile(state), use_ssh_config=False) as board:
-                    board.run("grep -q ' /data ' /proc/mounts || echo no disk")
+                    mounted = board.run("grep -q ' /data ' /proc/mounts", check=False).status == 0
+                if mounted:
                     return True
+                problem = "cannot mount its disk"
+                break
             except (HostKeyError, AuthenticationError) as error:
                 problem = f"did not let us in: {error.cause}"
                 break
@@ -438,7 +496,9 @@ def _make_disk(instance: Instance) -> None:
     draft.unlink(missing_ok=True)
     with draft.open("wb") as stream:
         stream.truncate(instance.profile.virtual.disk_bytes)
-    command = [mke2fs, "-q", "-F", "-t", "ext4", "-E", "root_owner=0:0", str(draft)]
+    # Few inodes, all made now: otherwise the guest would spend its first minutes writing them.
+    options = ["-E", "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0"]
+    command = [mke2fs, "-q", "-F", "-t", "ext4", *options, "-N", str(INODES), str(draft)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         draft.unlink()
@@ -537,6 +597,23 @@ def _stop(instance: Instance, state: State) -> str:
     if not _wait_gone(state, STOP_SECONDS):
         raise VirtualBoardError(f"qemu does not end (pid {state.pid})", subject=instance.name)
     return "was ended: it did not answer"
+
+
+def _end_orphan(instance: Instance) -> None:
+    """End a qemu that holds our disk though no state file tells of it.
+
+    Such a one is left where a start was killed between making the process and writing its state.
+    """
+    if instance.state() is not None:
+        return
+    mark = f"file={instance.disk},".encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            arguments = path.read_bytes().split(b"\0")
+            if Path(os.fsdecode(arguments[0])).name != QEMU:
+                continue
+            if any(argument.startswith(mark) for argument in arguments):
+                _kill(int(path.parent.name))
 
 
 def _wait_gone(state: State, seconds: float) -> bool:
