@@ -30,6 +30,8 @@ LIBRARY = "libllama.so"
 RECIPE = 1
 NEEDED_BYTES = 1_500_000_000
 JOB_MEMORY_BYTES = 1_000_000_000
+FAILURE_LINES = 30
+END_OF_FAILURE = "..."
 PROJECT_FILES = ("CMakeLists.txt", "probe")
 
 COMMON_OPTIONS: Mapping[str, str | bool] = {
@@ -165,7 +167,7 @@ class _Plan:
         self.source = source
         self.tools = tools
         self.project = data_folder("toolchain")
-        self.options = _cmake_options(target, source)
+        self.options = cmake_options(target, source)
         self._tree_identity: dict[str, object] = {
             "recipe": RECIPE,
             "target": target.name,
@@ -205,7 +207,8 @@ def sha256_of_project(project: Path) -> str:
     return sha256_json(parts)
 
 
-def _cmake_options(target: Target, source: SourceTree) -> dict[str, str]:
+def cmake_options(target: Target, source: SourceTree) -> dict[str, str]:
+    """All options that decide what a target's binaries are."""
     options: dict[str, str | bool] = {
         **COMMON_OPTIONS,
         "LLAMA_BUILD_COMMIT": source.commit,
@@ -230,7 +233,7 @@ def _make(plan: _Plan, draft: ArtefactDraft) -> None:
     setup = plan.compiler.prepare(tree / "compiler", plan.target)
     environment = {**os.environ, **setup.environment, **_ccache_environment()}
     log.unlink(missing_ok=True)
-    _copy_project(plan.project, project)
+    copy_project(plan.project, project)
     try:
         with draft.timed("configure"):
             _configure(plan, setup, environment, log)
@@ -306,8 +309,7 @@ def _compile(plan: _Plan, compiled: Path, environment: Mapping[str, str], log: P
 
         def on_line(line: str) -> None:
             show_ninja_progress(line, shown)
-            if line.startswith(("FAILED:", "ninja: error:")) or (failure and len(failure) < 30):
-                failure.append(line)
+            collect_failure(line, failure)
 
         try:
             run_logged(
@@ -325,6 +327,15 @@ def _compile(plan: _Plan, compiled: Path, environment: Mapping[str, str], log: P
             raise
 
 
+def collect_failure(line: str, failure: list[str]) -> None:
+    """Keep the lines from ninja's first complaint to the next finished step."""
+    if line.startswith(("FAILED:", "ninja: error:")) and not failure:
+        failure.append(line)
+    elif failure and failure[-1] != END_OF_FAILURE and len(failure) < FAILURE_LINES:
+        over = line.startswith(("[", "FAILED:", "ninja:"))
+        failure.append(END_OF_FAILURE if over else line)
+
+
 def explain_failure(lines: Sequence[str], target: str, log: Path) -> BuildError:
     """The error for what ninja printed from its first ``FAILED:`` or ``error:`` on."""
     unknown = re.search(r"unknown target '([^']+)'", lines[0])
@@ -334,7 +345,7 @@ def explain_failure(lines: Sequence[str], target: str, log: Path) -> BuildError:
             next_step="name one of its tools, for example llama-cli or llama-gguf-split",
         )
     return BuildError(
-        f"compiling for {target} failed:\n  " + "\n  ".join(lines),
+        f"compiling for {target} failed:\n  " + "\n  ".join(lines).rstrip(),
         subject=log,
         next_step=f"read the whole log: {log}",
     )
@@ -364,7 +375,7 @@ def _collect(plan: _Plan, binaries: Path, draft: ArtefactDraft) -> None:
     draft.manifest.details["audit"] = facts
 
 
-def _copy_project(project: Path, copy: Path) -> None:
+def copy_project(project: Path, copy: Path) -> None:
     """Keep a copy at a fixed place, so that every checkout shares one build folder.
 
     Unchanged files keep their time: ninja then compiles only what did change.

@@ -86,9 +86,9 @@ class Zig:
             "CMAKE_AR": str(folder / "zig-ar"),
             "CMAKE_RANLIB": str(folder / "zig-ranlib"),
             # Through cc1, as zig would turn a plain -O0 into a debug build with its checks.
-            "EDGEQUANT_QUICK_FLAGS": "SHELL:-Xclang -O0",
+            "EDGEQUANT_QUICK_FLAGS": "-Xclang;-O0",
         }
-        zig_cache = str(cache_root() / "zig")
+        zig_cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(cache_root() / "zig"))
         environment = {
             "ZIG_GLOBAL_CACHE_DIR": zig_cache,
             "ZIG_LOCAL_CACHE_DIR": zig_cache,

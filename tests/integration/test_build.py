@@ -1,0 +1,194 @@
+"""Whole builds with the real zig, CMake and ninja, of a llama.cpp that is a few lines long."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.artefact import Store, load_artefact
+from edgequant.core.errors import BuildError, TargetError
+from edgequant.core.paths import cache_root
+from edgequant.toolchain import build as build_module
+from edgequant.toolchain.build import STAGE, build
+from edgequant.toolchain.source import NEEDED_FILES
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+TARGET = "armv8.2-a+dotprod+fp16"
+CMAKE = """
+cmake_minimum_required(VERSION 3.14...3.28)
+project(llama.cpp C CXX)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+foreach(name IN ITEMS ggml-base ggml-cpu ggml llama)
+    add_library(${name} STATIC src/${name}.c)
+endforeach()
+add_custom_command(
+    OUTPUT waited.c
+    COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/wait.sh && touch waited.c
+    VERBATIM)
+add_executable(llama-wait tools/main.c waited.c)
+foreach(name IN ITEMS llama-bench llama-other)
+    add_executable(${name} tools/main.c)
+    target_link_libraries(${name} PRIVATE llama ggml ggml-cpu ggml-base)
+endforeach()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache; only zig's compiled C and C++ libraries come from the real one."""
+    for package in ("ziglang", "cmake", "ninja", "elftools"):
+        pytest.importorskip(package)
+    real = cache_root()
+    if not any((real / "artefacts" / STAGE).glob("*/manifest.json")):
+        pytest.skip("nothing was built here yet: zig would compile its libraries for minutes")
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(real / "zig"))
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "llama.cpp"
+    for name in (*NEEDED_FILES, "wait.sh"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "CMakeLists.txt").write_text(CMAKE)
+    for name in ("ggml-base", "ggml-cpu", "ggml", "llama"):
+        symbol = name.replace("-", "_")
+        (folder / "src" / f"{name}.c").write_text(f"int {symbol}_answer(void) {{ return 42; }}\n")
+    write_main(folder, "llama_answer()")
+    return folder
+
+
+def write_main(tree: Path, value: str) -> None:
+    (tree / "tools" / "main.c").write_text(
+        "#include <stdio.h>\nint llama_answer(void);\n"
+        f'int main(void) {{ printf("%d\\n", {value}); return 0; }}\n'
+    )
+
+
+def test_a_build_is_static_recorded_and_found_again(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(TARGET, tools=["llama-bench"], source=tree)
+    assert not first.reused
+    assert set(first.binaries) == {"llama-bench"}
+    load_artefact(first.artefact.folder, verify=True)
+    manifest = first.artefact.manifest
+    assert manifest.details["audit"]["llama-bench"]["static"] is True  # type: ignore[index]
+    assert manifest.details["compiler"]["name"] == "zig"  # type: ignore[index]
+    qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if qemu is not None:
+        ran = subprocess.run(
+            [qemu, "-cpu", "cortex-a76", first.binary("llama-bench")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout == "42\n"
+
+    def run_nothing(*_: object, **__: object) -> None:
+        raise AssertionError("something was run")
+
+    monkeypatch.setattr(build_module, "run_logged", run_nothing)
+    again = build(TARGET, tools=["llama-bench"], source=tree)
+    assert again.reused
+    assert again.key == first.key
+
+
+def test_only_what_is_asked_for_is_built(tree: Path) -> None:
+    built = build(TARGET, tools=["llama-other"], source=tree)
+    with pytest.raises(BuildError, match="has no llama-bench") as caught:
+        built.binary("llama-bench")
+    assert "--tool llama-bench" in str(caught.value.next_step)
+
+
+def test_a_compiler_error_is_shown_and_nothing_is_kept(tree: Path, own_cache: Path) -> None:
+    write_main(tree, "no_such_thing")
+    with pytest.raises(BuildError, match="no_such_thing") as caught:
+        build(TARGET, tools=["llama-bench"], source=tree)
+    assert Path(str(caught.value.subject)).is_file()
+    assert list(own_cache.glob("artefacts/build/*/manifest.json")) == []
+    write_main(tree, "7")
+    assert build(TARGET, tools=["llama-bench"], source=tree).binary("llama-bench").is_file()
+
+
+def test_an_unknown_program_is_one_clear_error(tree: Path) -> None:
+    with pytest.raises(BuildError, match="no program called llama-nonsense"):
+        build(TARGET, tools=["llama-nonsense"], source=tree)
+    with pytest.raises(BuildError, match="not the name of a program"):
+        build(TARGET, tools=["clean"], source=tree)
+
+
+def test_an_unknown_target_is_an_error_before_any_work(tree: Path, own_cache: Path) -> None:
+    with pytest.raises(TargetError):
+        build("z80", source=tree)
+    assert not (own_cache / "build-trees").exists()
+
+
+def start(tree: Path, tool: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", "from edgequant.cli.app import main; main()"]
+    argv += ["build", "--target", TARGET, "--tool", tool, "--source", str(tree), "--json"]
+    return subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of all running processes that mention ``text``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_leaves_no_process_and_is_taken_up_again(
+    tree: Path, own_cache: Path, how: signal.Signals
+) -> None:
+    waiting = tree / "waiting"
+    (tree / "wait.sh").write_text(f"touch {waiting}; sleep 300\n")
+    process = start(tree, "llama-wait")
+    try:
+        deadline = time.monotonic() + 300
+        while not waiting.exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        os.kill(process.pid, how)
+        _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, complaint
+    assert processes_with(str(tree)) == []
+    assert list(own_cache.glob("artefacts/build/*/manifest.json")) == []
+    assert list(own_cache.glob("artefacts/build/*.draft-*")) == []
+    # Not part of what is compiled, so the next run is the same build.
+    (tree / "wait.sh").write_text("true\n")
+    assert build(TARGET, tools=["llama-wait"], source=tree).binary("llama-wait").is_file()
+
+
+def test_two_builds_at_once_make_one_result(tree: Path) -> None:
+    (tree / "wait.sh").write_text("sleep 2\n")
+    both = [start(tree, "llama-wait") for _ in range(2)]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    results = [json.loads(result) for result, _ in ends]
+    assert results[0]["binaries"] == results[1]["binaries"]
+    assert sorted(result["reused"] for result in results) == [False, True]
+    (folder,) = (Store().root / STAGE).glob("*/manifest.json")
+    load_artefact(folder.parent, verify=True)
+    assert any("waiting for it" in complaint for _, complaint in ends)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.progress import Task
+from edgequant.toolchain.build import (
+    cmake_options,
+    collect_failure,
+    copy_project,
+    explain_failure,
+    sha256_of_project,
+    show_ninja_progress,
+)
+from edgequant.toolchain.source import SourceTree
+from edgequant.toolchain.targets import load_target
+
+RECORDED = Path(__file__).parent / "recorded"
+TREE = SourceTree(Path("/nowhere"), "0c1e57098", "0" * 64)
+
+
+def test_ninjas_steps_move_the_bar() -> None:
+    shown = Task("x", None, "items")
+    for line in ("ninja: Entering directory", "[12/140] Building CXX object [3/4].o", "[x/y] z"):
+        show_ninja_progress(line, shown)
+    assert (shown.completed, shown.total) == (12, 140)
+
+
+def test_the_first_failure_is_told_without_what_came_after() -> None:
+    lines = (RECORDED / "ninja_failure.txt").read_text().splitlines()
+    failure: list[str] = []
+    for line in lines:
+        collect_failure(line, failure)
+    error = explain_failure(failure, "host", Path("build.log"))
+    assert "unrecognized file extension" in error.cause
+    assert "llama-vocab" not in error.cause
+    assert "llama-sampler" not in error.cause
+
+
+def test_an_unknown_program_is_told_as_such() -> None:
+    failure: list[str] = []
+    collect_failure("ninja: error: unknown target 'llama-foo', did you mean 'llama-cli'?", failure)
+    error = explain_failure(failure, "host", Path("build.log"))
+    assert "no program called llama-foo" in error.cause
+
+
+def test_a_board_build_is_static_and_not_for_this_machines_processor() -> None:
+    options = cmake_options(load_target("armv8-a"), TREE)
+    assert options["CMAKE_EXE_LINKER_FLAGS"] == "-static"
+    assert options["GGML_NATIVE"] == "OFF"
+    assert options["CMAKE_SYSTEM_PROCESSOR"] == "aarch64"
+    assert options["LLAMA_BUILD_COMMIT"] == "0c1e57098"
+
+
+def test_a_host_build_also_links_a_library() -> None:
+    options = cmake_options(load_target("host"), TREE)
+    assert options["EDGEQUANT_SHARED_LIBLLAMA"] == "ON"
+    assert options["GGML_NATIVE"] == "ON"
+    assert "CMAKE_SYSTEM_NAME" not in options
+
+
+def test_nothing_is_fetched_while_compiling() -> None:
+    options = cmake_options(load_target("host"), TREE)
+    for name in ("LLAMA_OPENSSL", "LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI"):
+        assert options[name] == "OFF"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "toolchain"
+    (folder / "probe").mkdir(parents=True)
+    (folder / "CMakeLists.txt").write_text("project(x)")
+    (folder / "probe" / "probe.cpp").write_text("int main() {}")
+    (folder / "targets").mkdir()
+    return folder
+
+
+def test_a_changed_probe_changes_the_key_and_another_target_does_not(project: Path) -> None:
+    before = sha256_of_project(project)
+    (project / "targets" / "new.toml").write_text("x")
+    assert sha256_of_project(project) == before
+    (project / "probe" / "probe.cpp").write_text("int main() { return 1; }")
+    assert sha256_of_project(project) != before
+
+
+def test_only_changed_files_of_the_project_get_a_new_time(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy_project(project, copy)
+    times = {p: p.stat().st_mtime_ns for p in copy.rglob("*") if p.is_file()}
+    (project / "probe" / "probe.cpp").write_text("int main() { return 1; }")
+    (project / "CMakeLists.txt").touch()
+    copy_project(project, copy)
+    changed = [p.name for p, time in times.items() if p.stat().st_mtime_ns != time]
+    assert changed == ["probe.cpp"]
+    (project / "probe" / "probe.cpp").rename(project / "probe" / "main.cpp")
+    copy_project(project, copy)
+    assert sorted(p.name for p in copy.rglob("*.cpp")) == ["main.cpp"]
