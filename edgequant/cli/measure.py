@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import typer
 from edgequant.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
+    from edgequant.boards.profile import BoardProfile
     from edgequant.latency.measure import Latency
     from edgequant.latency.statistics import LatencySummary, Ratio
 
@@ -47,7 +49,8 @@ def command(
 ) -> None:
     """Time every token of one or more models on a board, by the board's own clock.
 
-    The probe is built and copied, and so are the models, where the board lacks them. The figure
+    The probe is built and copied, and so are the models, where the board lacks them; a virtual
+    board that is down is started, and stopped afterwards. The figure
     of a run is the median time of a decoded token; a series that spreads too wide is UNRELIABLE.
 
     Example: edgequant measure rk3568 model-Q2_K.gguf model-Q8_0.gguf -n 64 --no-repack
@@ -81,7 +84,7 @@ def command(
     }
     found = None if force else find_latency(profile, named, **settings)  # type: ignore[arg-type]
     if found is None:
-        with open_board(profile) as connected:
+        with _running(board, profile), open_board(profile) as connected:
             found = measure(connected, named, force=force, **settings)  # type: ignore[arg-type]
     if out is not None:
         _copy(found, out)
@@ -92,6 +95,15 @@ def command(
     if any(summary.n == 0 for summary in found.summaries):
         # The table says which model failed and why; a script must see it too.
         raise typer.Exit(ProbeError.exit_code)
+
+
+def _running(name_or_path: str, profile: BoardProfile) -> AbstractContextManager[object]:
+    """A virtual board is started for the measurement, and stopped again if it was down."""
+    if profile.kind != "virtual":
+        return nullcontext()
+    from edgequant.boards.virtual.machine import virtual_board
+
+    return virtual_board(name_or_path)
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:

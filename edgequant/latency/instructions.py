@@ -22,6 +22,7 @@ from edgequant.latency.measure import (
     _deploy_missing,
     board_identity,
     file_sha256,
+    require_clock,
 )
 from edgequant.latency.probe import PROBE_NAME, ProbeOptions, ProbeRun, run_probe
 from edgequant.latency.statistics import median
@@ -111,6 +112,7 @@ def count_instructions(
 
     Raises:
         ProbeError: a run failed: a count is either there for every model or not at all.
+        VirtualBoardError: the board runs with the host's clock.
     """
     found = find_instructions(
         board.profile,
@@ -123,6 +125,7 @@ def count_instructions(
     )
     if found is not None:
         return found
+    require_clock(board.profile, "instructions")
     store = store if store is not None else Store()
     inputs, parameters = _key_parts(board.profile, models, build, prompt, tokens, repack)
     counts: dict[str, InstructionCounts] = {}

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import polars as pl
 
@@ -30,8 +30,10 @@ from edgequant.core.errors import (
     EdgequantError,
     ProbeError,
     RemoteCommandError,
+    VirtualBoardError,
 )
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.paths import cache_root
 from edgequant.core.progress import Task, say, task
 from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
 from edgequant.latency.model import LatencyModel, from_summaries
@@ -142,8 +144,35 @@ class _Plan:
 
 
 def board_identity(profile: BoardProfile) -> str:
-    """SHA-256 over what a profile says of its board, but its description."""
-    return sha256_json(profile.model_dump(mode="json", exclude={"description"}))
+    """SHA-256 over what makes a board another board.
+
+    Its description does not, nor how it is reached: keys, and the port of a virtual board, which
+    is another one at each start.
+    """
+    values = profile.model_dump(mode="json", exclude={"description", "ssh"})
+    if profile.kind == "ssh":
+        values["ssh"] = {"host": profile.ssh.host, "port": profile.ssh.port}
+    return sha256_json([values, profile.remote_folder])
+
+
+def require_clock(profile: BoardProfile, clock: Literal["host", "instructions"]) -> None:
+    """Refuse a virtual board that runs with the other clock: its figures would mean nothing.
+
+    Raises:
+        VirtualBoardError: it does.
+    """
+    if profile.kind != "virtual":
+        return
+    from edgequant.boards.virtual.machine import Instance
+
+    instance = Instance(profile, cache_root() / "virtual" / "instances" / profile.name)
+    state = instance.state()
+    if state is not None and state.clock != clock:
+        raise VirtualBoardError(
+            f"runs with the {state.clock} clock, and this needs the {clock} clock",
+            subject=profile.name,
+            next_step=f"edgequant board up {profile.name} --clock {clock}",
+        )
 
 
 def find_latency(
@@ -212,6 +241,7 @@ def measure(
 
     Raises:
         ProbeError: every run failed, or an argument makes no sense.
+        VirtualBoardError: the board is virtual and its clock counts instructions.
         EdgequantError: the board cannot be reached, or a file not be deployed.
     """
     if not models:
@@ -229,6 +259,7 @@ def measure(
         cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
     )
+    require_clock(board.profile, "host")
     probe_command("", "", prompt, options)  # a prompt that cannot be used is refused at once
     store = store if store is not None else Store()
     plan = _make_plan(board.profile, models, build, prompt, options, repeats, latency_source)

@@ -12,13 +12,14 @@ import polars as pl
 import pytest
 
 from edgequant.boards.profile import BoardProfile
+from edgequant.boards.virtual.machine import Instance
 from edgequant.core.artefact import Store
-from edgequant.core.errors import BoardUnreachableError, ProbeError
+from edgequant.core.errors import BoardUnreachableError, ProbeError, VirtualBoardError
 from edgequant.latency import instructions
 from edgequant.latency import measure as measure_module
 from edgequant.latency.frame import SCHEMA
 from edgequant.latency.instructions import count_instructions, find_instructions
-from edgequant.latency.measure import find_latency, measure, name_models
+from edgequant.latency.measure import board_identity, find_latency, measure, name_models
 
 RECORDED = Path(__file__).parent / "recorded"
 WHOLE = (RECORDED / "whole_run.jsonl").read_text(encoding="utf-8").splitlines()
@@ -181,6 +182,38 @@ def test_another_model_binary_or_board_is_measured_anew(world: World) -> None:
     assert second != first
     world.build.binary("").write_text("another probe")
     assert world.measure(FakeBoard()).artefact.key not in (first, second)
+
+
+def test_how_a_board_is_reached_does_not_make_it_another(world: World) -> None:
+    virtual: dict[str, object] = {"kind": "virtual", "ssh": {"host": "127.0.0.1", "port": 4000}}
+    moved = virtual | {"ssh": {"host": "127.0.0.1", "port": 5000, "identity_file": "/k"}}
+    assert board_identity(profile(**virtual)) == board_identity(profile(**moved))
+    elsewhere = virtual | {"ssh": {"remote_folder": "/sdcard"}}
+    assert board_identity(profile(**virtual)) != board_identity(profile(**elsewhere))
+    assert board_identity(profile()) != board_identity(profile(ssh={"host": "another"}))
+    keyed = profile(ssh={"host": "fake", "identity_file": "/k"})
+    assert board_identity(profile()) == board_identity(keyed)
+
+
+def test_a_virtual_board_with_the_other_clock_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="instructions"))
+    board = FakeBoard()
+    board.profile = profile(kind="virtual", ssh={})
+    with pytest.raises(VirtualBoardError, match="instructions clock"):
+        world.measure(board)
+    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="host"))
+    with pytest.raises(VirtualBoardError, match="host clock"):
+        count_instructions(
+            board,  # type: ignore[arg-type]
+            world.models,
+            build=world.build,
+            prompt="x",
+            store=world.store,
+        )
+    assert not board.commands
+    world.measure(board)
 
 
 def test_a_failed_run_is_a_row_and_the_others_count(world: World) -> None:

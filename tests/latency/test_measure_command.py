@@ -1,0 +1,141 @@
+"""``edgequant measure``: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import edgequant.boards.transport
+import edgequant.models.gguf
+import edgequant.toolchain.build
+from edgequant.boards.profile import BoardProfile
+from edgequant.cli.app import make_app
+from edgequant.core.errors import EdgequantError, ProfileError, PromptError
+from edgequant.latency import measure as measure_module
+
+WHOLE = (Path(__file__).parent / "recorded" / "whole_run.jsonl").read_text().splitlines()
+PROFILE = 'kind = "ssh"\n[build]\ntarget = "t"\n[ssh]\nhost = "nowhere"\n'
+
+
+class FakeBoard:
+    def __init__(self, profile: BoardProfile) -> None:
+        self.profile = profile
+
+    def __enter__(self) -> FakeBoard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stream(
+        self, command: str, on_line: Callable[[str], None], **_options: object
+    ) -> SimpleNamespace:
+        if "Q8_0" in command:
+            return SimpleNamespace(status=137, stdout="", stderr="")
+        for line in WHOLE:
+            on_line(line)
+        return SimpleNamespace(status=0, stdout="", stderr="")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "board.toml").write_text(PROFILE)
+    for name in ("Q2_K", "Q8_0"):
+        (tmp_path / f"m-{name}.gguf").write_text(name)
+    probe = tmp_path / "edgequant-probe"
+    probe.write_text("probe")
+    built = SimpleNamespace(binary=lambda _name: probe, llama_cpp_commit="abc")
+    monkeypatch.setattr(edgequant.toolchain.build, "build", lambda *_, **__: built)
+    monkeypatch.setattr(edgequant.boards.transport, "open_board", FakeBoard)
+    monkeypatch.setattr(
+        edgequant.models.gguf,
+        "read_gguf",
+        lambda path: SimpleNamespace(file_type=path.stem.removeprefix("m-")),
+    )
+    monkeypatch.setattr(
+        measure_module,
+        "_deploy_missing",
+        lambda _board, models, _build, _store: ("/b/probe", {n: f"/b/{n}" for n in models}),
+    )
+    monkeypatch.setattr(measure_module, "_facts", lambda _board: {})
+
+    def call(*arguments: str) -> Any:
+        words = ["measure", *arguments]
+        return CliRunner().invoke(make_app(words), words)
+
+    return call
+
+
+def test_a_table_shows_the_figures(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run("board.toml", "m-Q2_K.gguf", "-n", "6", "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert "Seconds per token on board (measured)" in result.stdout
+    assert "Q2_K" in result.stdout
+    assert "UNRELIABLE" in result.stdout
+    assert pl.read_parquet(tmp_path / "out" / "latency.parquet").height == 21
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["stage"] == "latency"
+
+
+def test_json_has_the_same_and_is_all_there_is_on_stdout(run: Callable[..., Any]) -> None:
+    values = json.loads(run("board.toml", "m-Q2_K.gguf", "-n", "6", "--json").stdout)
+    summary = values["quantizations"][0]
+    assert summary["quantization"] == "Q2_K"
+    assert summary["n"] == 15
+    assert summary["frequency_hz"] is None
+    assert summary["latency_source"] == "measured"
+    assert values["reused"] is False
+    again = json.loads(run("board.toml", "m-Q2_K.gguf", "-n", "6", "--json").stdout)
+    assert again["reused"] is True
+    assert again["quantizations"] == values["quantizations"]
+
+
+def test_a_model_that_failed_stays_in_the_table_and_in_the_exit_code(
+    run: Callable[..., Any],
+) -> None:
+    result = run("board.toml", "m-Q2_K.gguf", "m-Q8_0.gguf", "-n", "6")
+    assert result.exit_code == 40
+    assert "FAILED" in result.stdout
+    assert "out of memory" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nowhere", "m-Q2_K.gguf"], ProfileError),
+        (["board.toml", "m-Q2_K.gguf", "--prompt-file", "none.txt"], PromptError),
+    ],
+)
+def test_wrong_arguments_are_purposeful_errors(
+    run: Callable[..., Any], arguments: list[str], error: type[EdgequantError]
+) -> None:
+    assert isinstance(run(*arguments).exception, error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--cache-type-k", "q9"],
+        ["-n", "1"],
+        ["--prompt", "x", "--prompt-file", "board.toml"],
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(
+    run: Callable[..., Any], arguments: list[str]
+) -> None:
+    result = run("board.toml", "m-Q2_K.gguf", *arguments)
+    assert result.exit_code == 2
+
+
+def test_help_has_an_example() -> None:
+    result = CliRunner().invoke(make_app(["measure"]), ["measure", "--help"])
+    assert "Example: edgequant measure" in result.output
