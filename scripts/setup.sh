@@ -95,9 +95,12 @@ fingerprint() {
     { cat pyproject.toml scripts/constraints.txt; "$venv/bin/python" -VV; pwd; } | sha256sum
 }
 
-if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ]; then
-    exit 0
-fi
+# is_current STAMP: was the environment set up from the very same files?
+is_current() {
+    [ -x "$venv/bin/python" ] && [ -f "$1" ] && [ "$(cat "$1")" = "$(fingerprint)" ]
+}
+
+if is_current "$stamp"; then exit 0; fi
 
 # Asked for only when something changed: who cannot install them is told once, not every time.
 need ccache ccache
@@ -112,6 +115,12 @@ if [ "$purpose" = test ]; then
     fi
 fi
 provide optional
+
+# The Python packages are the same for both purposes.
+if is_current "$venv/.edgequant-setup-demo" || is_current "$venv/.edgequant-setup-test"; then
+    fingerprint >"$stamp"
+    exit 0
+fi
 
 if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -130,6 +139,12 @@ if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>
 fi
 
 say "installing Python packages into $venv (torch is the largest: about 200 MB as a CPU build)"
+# pip says nothing while it unpacks, which takes a minute or two.
+(while sleep 10 >/dev/null 2>&1; do say "installing ... (${SECONDS} s)"; done) &
+heartbeat=$!
+trap 'kill $heartbeat 2>/dev/null || true' EXIT
+# The pip that comes with Python may lack options that fetching the pinned source uses.
+"$venv/bin/python" -m pip install --upgrade 'pip>=24.1'
 "$venv/bin/python" -m pip install --constraint scripts/constraints.txt --editable '.[dev]'
 fingerprint >"$stamp"
 say "done"
