@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -146,62 +147,71 @@ def _print(latency: Latency) -> None:
     ratios = {ratio.quantization: ratio for ratio in latency.ratios()}
     parameters = latency.artefact.manifest.parameters
     sources = sorted({s.latency_source or "unknown" for s in latency.summaries})
+    unit = _unit([s.p99_seconds for s in latency.summaries])
     print_table(
-        (
-            "quantization",
-            "n",
-            "median s",
-            "p90 s",
-            "p99 s",
-            "TTFT s",
-            "spread",
-            "ratio",
-            "reliable",
-        ),
-        [_row(summary, ratios.get(summary.quantization)) for summary in latency.summaries],
-        title=f"Seconds per token on {parameters['board']} ({', '.join(sources)})",
+        ("model", "n", "median", "p90", "p99", "TTFT", "ratio", "spread"),
+        [_row(summary, ratios.get(summary.quantization), unit) for summary in latency.summaries],
+        title=f"{unit.name} per token on {parameters['board']} ({', '.join(sources)})",
     )
     for summary in latency.summaries:
-        for line in _remarks(summary, ratios.get(summary.quantization)):
+        for line in _remarks(summary, ratios.get(summary.quantization), unit):
             typer.echo(line)
     typer.echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
 
 
-def _row(summary: LatencySummary, ratio: Ratio | None) -> tuple[object, ...]:
+class _Unit(NamedTuple):
+    name: str
+    symbol: str
+    seconds: float
+
+    def show(self, seconds: float | None) -> str | None:
+        return None if seconds is None else f"{seconds / self.seconds:.4g}"
+
+
+def _unit(values: Sequence[float | None]) -> _Unit:
+    """Seconds, or milliseconds where every value is below one tenth of a second."""
+    largest = max((value for value in values if value is not None), default=1.0)
+    return _Unit("Milliseconds", "ms", 1e-3) if largest < 0.1 else _Unit("Seconds", "s", 1.0)
+
+
+def _row(summary: LatencySummary, ratio: Ratio | None, unit: _Unit) -> tuple[object, ...]:
+    if summary.spread is None:
+        spread = "FAILED"
+    else:
+        spread = f"{summary.spread:.3f}" + ("" if summary.reliable else " UNRELIABLE")
     return (
         summary.quantization,
         summary.n,
-        _seconds(summary.median_seconds),
-        _seconds(summary.p90_seconds),
-        _seconds(summary.p99_seconds),
-        _seconds(summary.ttft_seconds),
-        None if summary.spread is None else f"{summary.spread:.3f}",
+        unit.show(summary.median_seconds),
+        unit.show(summary.p90_seconds),
+        unit.show(summary.p99_seconds),
+        unit.show(summary.ttft_seconds),
         None if ratio is None else f"{ratio.ratio:.3f}",
-        "yes" if summary.reliable else ("FAILED" if summary.n == 0 else "UNRELIABLE"),
+        spread,
     )
 
 
-def _remarks(summary: LatencySummary, ratio: Ratio | None) -> list[str]:
+def _remarks(summary: LatencySummary, ratio: Ratio | None, unit: _Unit) -> list[str]:
     name = summary.quantization
     remarks = []
     if summary.median_interval is not None:
         low, high = summary.median_interval.low, summary.median_interval.high
-        line = f"{name}: median within {_seconds(low)} to {_seconds(high)} s (95 %)"
+        line = f"{name}: median {unit.show(low)} to {unit.show(high)} {unit.symbol} (95 %)"
         if ratio is not None and ratio.interval is not None and ratio.reference != name:
             line += f", {ratio.interval.low:.3f} to {ratio.interval.high:.3f} x {ratio.reference}"
         remarks.append(line)
-    if summary.prompt_tokens is not None and summary.ttft_seconds is not None:
+    if summary.prompt_tokens is not None:
         line = (
             f"{name}: prompt of {summary.prompt_tokens} tokens, "
-            f"{_seconds(summary.prefill_seconds_per_token)} s each; loading "
-            f"{_seconds(summary.load_seconds)} s, not in TTFT"
+            f"{unit.show(summary.prefill_seconds_per_token)} {unit.symbol} each; loading "
+            f"{unit.show(summary.load_seconds)} {unit.symbol} (not in TTFT)"
         )
         if summary.resident_bytes is not None:
             line += f"; {summary.resident_bytes / 1e6:.0f} MB resident"
         if summary.major_faults_per_token is not None:
-            line += f"; {summary.major_faults_per_token:.1f} major faults per token"
+            line += f"; {summary.major_faults_per_token:.1f} major faults a token"
         if summary.read_bytes_per_token is not None:
-            line += f"; {summary.read_bytes_per_token / 1e6:.1f} MB read per token"
+            line += f"; {summary.read_bytes_per_token / 1e6:.1f} MB read a token"
         remarks.append(line)
     if not summary.reliable:
         word = "FAILED" if summary.n == 0 else "UNRELIABLE"
@@ -209,7 +219,3 @@ def _remarks(summary: LatencySummary, ratio: Ratio | None) -> list[str]:
     if summary.error is not None:
         remarks.append(f"{name}: {summary.failed_repeats} failed: {summary.error}")
     return remarks
-
-
-def _seconds(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"

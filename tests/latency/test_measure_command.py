@@ -79,7 +79,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_a_table_shows_the_figures(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("board.toml", "m-Q2_K.gguf", "-n", "6", "--out", "out")
     assert result.exit_code == 0, result.output
-    assert "Seconds per token on board (measured)" in result.stdout
+    assert "Milliseconds per token on board (measured)" in result.stdout
     assert "Q2_K" in result.stdout
     assert "UNRELIABLE" in result.stdout
     assert pl.read_parquet(tmp_path / "out" / "latency.parquet").height == 21
