@@ -20,10 +20,11 @@ from edgequant.core.errors import (
     PromptError,
     ToolMissingError,
 )
-from edgequant.evaluation.answer_cache import AnswerCache, decode_pieces
+from edgequant.evaluation.answer_cache import AnswerCache, decode_pieces, make_answer
 from edgequant.evaluation.answers import Answers
 from edgequant.evaluation.datasets import Question
 from edgequant.evaluation.generate import default_workers, generate
+from edgequant.evaluation.mirror import Completion
 from edgequant.evaluation.prompts import Prompt, load_prompt
 from tests.evaluation.conftest import write_model
 
@@ -59,7 +60,7 @@ def run(
         "stated_budgets": [8],
         "questions": questions,
         "max_tokens": 64,
-        "workers": 2,
+        "workers": 1,
         "store": Store(tmp_path / "store"),
     }
 
@@ -77,7 +78,9 @@ def asked(requests: Path) -> int:
 def test_the_table(run: Run, questions: list[Question], model: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "Q2_K.gguf", name="other")
     answers = run(
-        models={"Q2_K": other, "Q8_0": model}, prompts=[load_prompt("cot"), load_prompt("aav")]
+        models={"Q2_K": other, "Q8_0": model},
+        prompts=[load_prompt("cot"), load_prompt("aav")],
+        workers=2,
     )
     frame = answers.frame()
     assert frame.height == 2 * 2 * 2 * len(questions)
@@ -223,6 +226,22 @@ def test_a_half_written_row_is_not_there(tmp_path: Path) -> None:
     with AnswerCache(killed) as cache:
         assert cache.get_rendering("whole") == "text"
         assert cache.get_rendering("torn") is None
+
+
+def test_a_text_that_ends_an_answer_is_no_part_of_it() -> None:
+    pieces = [b"Six.", b"<|im", b"_end", b"|>"]
+    completion = Completion([7, 8, 9, 10], pieces, "Six.", "eos", 3, 0.1, 0.2)
+    answer = make_answer(completion, stop=["<|im_end|>"])
+    assert answer.text == "Six."
+    assert answer.token_texts == ["Six.", "", "", ""]
+    assert answer.token_ids == [7, 8, 9, 10], "they took their time, so they count"
+    assert make_answer(completion).text == "Six.<|im_end|>"
+
+
+def test_a_folder_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "answers.sqlite").mkdir()
+    with pytest.raises(ArtefactError, match="cannot be read or written"):
+        AnswerCache(tmp_path / "answers.sqlite")
 
 
 @given(st.text(), st.data())
