@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Run llama-server for one GGUF on the loopback address until Ctrl-C.
 
-    With one slot it answers as in an evaluation: no prompt cache, one answer at a time.
+    With one slot it is in reference mode: one answer at a time, no prompt cache.
 
     Example: edgequant serve models/Q4_K_M.gguf --port 8080
     """

@@ -7,6 +7,7 @@ questions or one more budget, asks only what was not asked before.
 
 from __future__ import annotations
 
+import codecs
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -50,11 +51,15 @@ def make_answer(completion: Completion, stop: Sequence[str] = ()) -> Answer:
     """
     token_texts = decode_pieces(completion.pieces)
     text = "".join(token_texts)
-    cut = min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))
+    room = min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))
+    text = text[:room]
+    for index, token_text in enumerate(token_texts):
+        token_texts[index] = token_text[:room]
+        room -= len(token_texts[index])
     return Answer(
         token_ids=completion.token_ids,
         token_texts=token_texts,
-        text=text[:cut],
+        text=text,
         stop_reason=completion.stop_reason,
         prompt_tokens=completion.prompt_tokens,
         prompt_seconds=completion.prompt_seconds,
@@ -68,8 +73,6 @@ def decode_pieces(pieces: Sequence[bytes]) -> list[str]:
     A character that is never completed adds nothing, as in llama-server; bytes that can be no
     character become U+FFFD.
     """
-    import codecs
-
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     return [decoder.decode(piece) for piece in pieces]
 
@@ -171,6 +174,12 @@ class AnswerCache:
                     "no space left for answers",
                     subject=self.path,
                     next_step="free some space; what was generated so far is kept",
+                ) from error
+            if isinstance(error, sqlite3.OperationalError):
+                raise ArtefactError(
+                    f"the kept answers cannot be read or written: {error}",
+                    subject=self.path,
+                    next_step="see that this file can be written and that no other run holds it",
                 ) from error
             raise ArtefactError(
                 f"the kept answers cannot be used: {error}",
