@@ -34,11 +34,11 @@ add_custom_command(
     OUTPUT waited.c
     COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/wait.sh && touch waited.c
     VERBATIM)
-add_executable(llama-wait tools/main.c waited.c)
-foreach(name IN ITEMS llama-bench llama-other)
+foreach(name IN ITEMS llama-bench llama-other llama-wait)
     add_executable(${name} tools/main.c)
     target_link_libraries(${name} PRIVATE llama ggml ggml-cpu ggml-base)
 endforeach()
+target_sources(llama-wait PRIVATE waited.c)
 """
 
 
