@@ -64,7 +64,9 @@ def parse(data: bytes) -> Tree:
     """
     try:
         return _parse(data)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except FdtError:
+        raise
+    except (struct.error, IndexError, ValueError) as error:
         raise FdtError(f"damaged device tree: {error}") from error
 
 
