@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgequant.core.artefact import Store, artefact_key, write_json
-from edgequant.core.errors import ProbeError
+from edgequant.core.errors import BoardUnreachableError, ProbeError
 from edgequant.core.hashing import sha256_file
-from edgequant.core.progress import task
+from edgequant.core.progress import say, task
 from edgequant.latency.measure import (
     HasProbe,
     OnBoard,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STAGE = "instructions"
 FILE_NAME = "instructions.json"
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def count_instructions(
                 runs = []
                 for text, count in ((prompt, tokens), (prompt + prompt, 1)):
                     options = ProbeOptions(tokens=count, threads=1, repack=repack)
-                    runs.append(run_probe(board, probe, path, text, options))
+                    runs.append(_run(board, probe, path, text, options))
                     shown.advance()
                 counts[quantization] = counts_from_runs(*runs)
         write_json(
@@ -148,6 +149,21 @@ def count_instructions(
             {name: {"decode": c.decode, "prompt": c.prompt} for name, c in counts.items()},
         )
     return counts
+
+
+def _run(board: Board, probe: str, model: str, prompt: str, options: ProbeOptions) -> ProbeRun:
+    """One run, tried again where the connection breaks: a count is the same each time.
+
+    It breaks now and then: whenever nothing runs, that clock jumps to the next timer, so that
+    the board's side of a connection can wait for minutes of its time within a moment of ours.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return run_probe(board, probe, model, prompt, options)
+        except BoardUnreachableError as error:
+            say(f"{error.cause}; trying again")
+            board.close()
+    return run_probe(board, probe, model, prompt, options)
 
 
 def _key_parts(

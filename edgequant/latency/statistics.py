@@ -20,7 +20,7 @@ from edgequant.latency.frame import with_all_columns
 
 SPREAD_LIMIT = 0.10
 """A series whose middle half spreads over more than a tenth of its median is not reliable: the
-study's two series, on a quiet board, spread by 0.03 and 0.02."""
+study's two series, on a quiet board, spread by 0.03 and 0.01."""
 REPEAT_LIMIT = 0.10
 """Nor is one whose repeats' medians lie further apart than that."""
 MIN_TOKENS = 8

@@ -53,6 +53,9 @@ class FakeBoard:
             on_line(line)
         return SimpleNamespace(status=status, stdout="", stderr="")
 
+    def close(self) -> None:
+        pass
+
     @property
     def order(self) -> list[str]:
         return [command.split("--model ")[1].split()[0] for command in self.commands]
@@ -325,20 +328,22 @@ def test_models_are_named_for_their_quantization_unless_two_share_it() -> None:
     assert list(same) == ["m", "m (2)"]
 
 
-def test_instructions_are_counted_once(world: World) -> None:
-    def doubled(_call: int, command: str) -> tuple[list[str], int]:
-        if "hellohello" not in command:
-            return WHOLE, 0
-        lines = []
-        for line in WHOLE[:4]:
-            event = json.loads(line)
-            if event["event"] == "start":
-                event["prompt_tokens"] = 16
-            if event["event"] == "prefill":
-                event |= {"tokens": 16, "nanoseconds": 781_047 + 8_000}
-            lines.append(json.dumps(event))
-        return [*lines, '{"event":"end","stop_reason":"limit","tokens":1,"nanoseconds":1}'], 0
+def doubled(_call: int, command: str) -> tuple[list[str], int]:
+    """The recorded run, and for the doubled prompt one of twice its tokens and 8000 ns more."""
+    if "hellohello" not in command:
+        return WHOLE, 0
+    lines = []
+    for line in WHOLE[:4]:
+        event = json.loads(line)
+        if event["event"] == "start":
+            event["prompt_tokens"] = 16
+        if event["event"] == "prefill":
+            event |= {"tokens": 16, "nanoseconds": 781_047 + 8_000}
+        lines.append(json.dumps(event))
+    return [*lines, '{"event":"end","stop_reason":"limit","tokens":1,"nanoseconds":1}'], 0
 
+
+def test_instructions_are_counted_once(world: World) -> None:
     board = FakeBoard(doubled)
     arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
     assert find_instructions(board.profile, world.models, **arguments) is None
@@ -347,3 +352,19 @@ def test_instructions_are_counted_once(world: World) -> None:
     assert counts["Q2_K"].decode == 116_322
     assert all("--threads 1" in command for command in board.commands)
     assert find_instructions(board.profile, world.models, **arguments) == counts
+
+
+@pytest.mark.parametrize(("breaks", "calls"), [(2, 6), (3, 3)])
+def test_counting_goes_on_after_a_broken_connection(world: World, breaks: int, calls: int) -> None:
+    def breaking(call: int, command: str) -> tuple[list[str], int] | BaseException:
+        return BoardUnreachableError("broke") if call <= breaks else doubled(call, command)
+
+    board = FakeBoard(breaking)
+    arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
+    if breaks < instructions.TRIES:
+        count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(BoardUnreachableError):
+            count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+        assert find_instructions(board.profile, world.models, **arguments) is None
+    assert len(board.commands) == calls

@@ -63,6 +63,16 @@ def test_a_whole_run_is_read() -> None:
     assert run.ttft_seconds == pytest.approx((781_047 + 1_021) / 1e9)
 
 
+def test_a_run_of_the_virtual_board_is_read() -> None:
+    run = parse_probe_output(recorded("virtual_board"))
+    assert "DOTPROD = 1" in run.start.system_info
+    assert run.start.prompt_tokens == 16
+    assert len(run.tokens) == 48
+    assert run.load.model_bytes == 6_980_608
+    assert run.load.read_bytes == 0
+    assert run.prefill.seconds == pytest.approx(0.235356528)
+
+
 def test_text_that_json_escapes_comes_back() -> None:
     run = parse_probe_output(recorded("whole_run"))
     assert run.tokens[0].piece == "\x0b"
