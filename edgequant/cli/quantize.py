@@ -60,8 +60,9 @@ def command(
         return
     print_table(
         ["quantization", "bytes", "bits per weight", "SHA-256"],
-        [(r.quantization, r.bytes, f"{r.bits_per_weight:.2f}", r.sha256) for r in rows],
+        [(r.quantization, r.bytes, f"{r.bits_per_weight:.2f}", r.sha256[:16]) for r in rows],
         title=models.name,
     )
+    # Whole, and in the form that `sha256sum --check` reads.
     for row in rows:
-        typer.echo(f"{row.quantization}: {paths[row.quantization]}")
+        typer.echo(f"{row.sha256}  {paths[row.quantization]}")
