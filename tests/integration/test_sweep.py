@@ -1,0 +1,209 @@
+"""The whole line, small: real builds, a real llama-server, a real ARM Linux over real SSH."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from edgequant.core.artefact import Store
+from edgequant.core.errors import ArtefactError, EdgequantError, ToolMissingError
+from edgequant.core.paths import data_folder
+from edgequant.pipeline.experiment import load_experiment
+from edgequant.pipeline.sweep import SweepResult, sweep
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+QUESTIONS = 12
+EXPERIMENT = """
+name = "small"
+[model]
+folder = "{model}"
+types = ["Q2_K", "Q8_0"]
+[board]
+name = "virtual"
+[measure]
+tokens = 6
+repeats = 2
+[evaluation]
+questions = "{questions}"
+limit = {limit}
+prompts = ["cot"]
+budgets = [16, 64]
+stated_budgets = [64]
+max_tokens = 300
+[[what_if]]
+kind = "predicted"
+board = "rk3568"
+[[what_if]]
+kind = "study"
+"""
+COLUMNS = (
+    "quantization,prompt,stated,budget_tokens,seconds,accuracy,accuracy_low,accuracy_high,"
+    "n,latency_source"
+).split(",")
+
+
+def write_experiment(folder: Path, limit: int = QUESTIONS) -> Path:
+    model = data_folder("experiments") / "demo_model"
+    if not (model / "model" / "model.safetensors").is_file():
+        pytest.skip("the demo model's weights are not here")
+    path = folder / "small.toml"
+    path.write_text(
+        EXPERIMENT.format(model=model / "model", questions=model / "questions.jsonl", limit=limit)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, host_build: object) -> SweepResult:
+    folder = tmp_path_factory.mktemp("sweep")
+    experiment, path = load_experiment(str(write_experiment(folder)))
+    try:
+        return sweep(experiment, path, folder / "out")
+    except ToolMissingError as error:
+        pytest.skip(str(error))
+
+
+def test_matched_has_exactly_the_promised_columns(small: SweepResult) -> None:
+    with (small.folder / "matched.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == COLUMNS
+    assert {row["latency_source"] for row in rows} == {"emulated", "predicted", "study"}
+    assert {int(row["n"]) for row in rows} == {QUESTIONS}
+    for row in rows:
+        assert 0 <= float(row["accuracy_low"]) <= float(row["accuracy"])
+        assert float(row["accuracy"]) <= float(row["accuracy_high"]) <= 1
+
+
+def test_more_tokens_take_longer_under_every_source(small: SweepResult) -> None:
+    matched = small.matched.matched.filter(
+        pl.col("budget_tokens").is_not_null() & ~pl.col("stated")
+    ).sort("budget_tokens")
+    for _, group in matched.group_by("latency_source", "quantization"):
+        seconds = group["seconds"].to_list()
+        assert seconds == sorted(seconds)
+        assert seconds[0] < seconds[-1]
+
+
+def test_every_token_is_a_row(small: SweepResult) -> None:
+    latency = pl.read_parquet(small.folder / "latency.parquet")
+    decoded = latency.filter(pl.col("phase") == "decode")
+    assert decoded.height == 2 * 2 * 5  # quantizations, repeats, tokens after the first
+    assert set(decoded["latency_source"]) == {"emulated"}
+    assert decoded["seconds"].min() > 0  # type: ignore[operator]
+    same = decoded.group_by("quantization", "index").agg(pl.col("token_id").n_unique())
+    assert set(same["token_id"]) == {1}, "greedy decoding on the board is not repeatable"
+
+
+def test_board_and_mirror_say_the_same(small: SweepResult) -> None:
+    """The board's tokens begin the mirror's answer to the very same prompt."""
+    latency = pl.read_parquet(small.folder / "latency.parquet")
+    answers = pl.read_parquet(small.folder / "answers.parquet")
+    for quantization in ("Q2_K", "Q8_0"):
+        on_board = latency.filter(
+            (pl.col("quantization") == quantization)
+            & (pl.col("repeat") == 1)
+            & (pl.col("phase") != "load")
+        ).sort("index")["token_id"]
+        mirrored = answers.filter(
+            (pl.col("quantization") == quantization) & pl.col("stated_budget").is_null()
+        )["token_ids"][0]
+        assert on_board.to_list()[:4] == mirrored.to_list()[:4]
+
+
+def test_the_manifest_has_every_inputs_hash(small: SweepResult) -> None:
+    manifest = json.loads((small.folder / "manifest.json").read_text())
+    inputs = manifest["inputs"]
+    for name in ("questions questions.jsonl", "experiment small.toml", "GGUF Q2_K"):
+        assert re.fullmatch("[0-9a-f]{64}", inputs[name])
+    assert "report.html" in manifest["files"]
+    assert str(Path.home()) not in (small.folder / "manifest.json").read_text()
+
+
+def test_the_page_is_self_contained_and_labels_its_seconds(small: SweepResult) -> None:
+    page = (small.folder / "report.html").read_text()
+    assert not re.search(r'(src|href)="https?://', page)
+    for label in ("emulated", "predicted", "study"):
+        assert label in page.lower()
+
+
+def test_running_it_again_runs_no_stage_again(small: SweepResult) -> None:
+    def folders() -> set[Path]:
+        return {p for p in Store().root.glob("*/*") if p.is_dir()}
+
+    before = folders()
+    experiment, path = load_experiment(str(small.folder.parent / "small.toml"))
+    again = sweep(experiment, path, small.folder)
+    assert folders() == before
+    assert again.matched.matched.equals(small.matched.matched)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(
+    small: SweepResult, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    experiment, path = load_experiment(str(small.folder.parent / "small.toml"))
+    with pytest.raises(ArtefactError, match="not empty"):
+        sweep(experiment, path, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_bad_question_stops_before_any_work(small: SweepResult, tmp_path: Path) -> None:
+    experiment, path = load_experiment(str(small.folder.parent / "small.toml"))
+    bad = tmp_path / "questions.jsonl"
+    bad.write_text('{"question": "1 + 1?", "answer": "two"}\n')
+    evaluation = experiment.evaluation.model_copy(update={"questions": bad})
+    with pytest.raises(EdgequantError, match="1"):
+        sweep(experiment.model_copy(update={"evaluation": evaluation}), path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(
+    small: SweepResult, tmp_path: Path
+) -> None:
+    path = write_experiment(tmp_path, limit=QUESTIONS + 40)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from edgequant.cli.app import main; main()", "sweep", str(path)]
+        + ["--out", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "EDGEQUANT_TEST_MARK": str(tmp_path)},
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[4/"):
+            break
+    time.sleep(2)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert _children_with(str(tmp_path)) == []
+    assert not (out / "manifest.json").exists()
+    experiment, loaded = load_experiment(str(path))
+    result = sweep(experiment, loaded, out)
+    assert set(result.matched.matched["n"]) == {QUESTIONS + 40}
+
+
+def _children_with(mark: str) -> list[str]:
+    """Command lines of the processes that inherited the mark in their environment."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"EDGEQUANT_TEST_MARK={mark}".encode() in environment.read_bytes():
+                found.append((environment.parent / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
