@@ -280,7 +280,8 @@ def _configure(
     argv: list[str | Path] = [build_program("cmake"), "--fresh", "-G", "Ninja"]
     argv += ["-S", tree / "project", "-B", tree / "build"]
     argv += [f"-D{name}={value}" for name, value in options.items()]
-    with task(f"Configuring llama.cpp for {plan.target.name}") as shown:
+    # CMake's first checks make zig compile its C and C++ libraries for a new target: a minute.
+    with task(f"Preparing the compiler for {plan.target.name}") as shown:
         run_logged(
             argv,
             log=log,
@@ -293,10 +294,7 @@ def _configure(
 
 
 def _show_configuring(line: str, target: str, shown: Task) -> None:
-    if "Detecting CXX compiler ABI" in line and "info - done" not in line:
-        # The first time, zig compiles its C and C++ libraries for the target here.
-        shown.describe(f"Preparing the compiler's libraries for {target}")
-    elif "ABI info - done" in line:
+    if "Detecting CXX compile features - done" in line:
         shown.describe(f"Configuring llama.cpp for {target}")
 
 
