@@ -13,7 +13,7 @@ from edgequant.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile
-    from edgequant.latency.measure import Latency
+    from edgequant.latency.measure import Clock, Latency
     from edgequant.latency.statistics import LatencySummary, Ratio
 
 MODELS_ARGUMENT = typer.Argument(metavar="MODEL.gguf...", help="GGUF files.")
@@ -29,6 +29,12 @@ REPACK_OPTION = typer.Option(
 )
 CACHE_K_OPTION = typer.Option("f16", "--cache-type-k", help="Type of the cache of keys.")
 CACHE_V_OPTION = typer.Option("f16", "--cache-type-v", help="Type of the cache of values.")
+CLOCK_OPTION = typer.Option(
+    None,
+    "--clock",
+    help="Of a virtual board: instructions (default; a nanosecond is an instruction, and times "
+    "repeat) or host (times depend on what else this machine does).",
+)
 OUT_OPTION = typer.Option(None, "--out", help="Also copy latency.parquet and manifest.json here.")
 FORCE_OPTION = typer.Option(False, "--force", help="Measure again, also what is there.")
 
@@ -44,6 +50,7 @@ def command(
     repack: bool = REPACK_OPTION,
     cache_type_k: str = CACHE_K_OPTION,
     cache_type_v: str = CACHE_V_OPTION,
+    clock: str | None = CLOCK_OPTION,
     out: Path | None = OUT_OPTION,
     force: bool = FORCE_OPTION,
     as_json: bool = JSON_OPTION,
@@ -71,6 +78,7 @@ def command(
             )
     text = _prompt(prompt, prompt_file)
     profile = load_profile(board)
+    chosen = _clock(profile, clock)
     named = name_models(models, lambda path: read_gguf(path).file_type)
     built = build(profile.build.target, tools=[PROBE_NAME])
     settings = {
@@ -82,10 +90,11 @@ def command(
         "repack": repack,
         "cache_type_k": cache_type_k,
         "cache_type_v": cache_type_v,
+        "clock": chosen,
     }
     found = None if force else find_latency(profile, named, **settings)  # type: ignore[arg-type]
     if found is None:
-        with _running(board, profile), open_board(profile) as connected:
+        with _running(board, profile, chosen), open_board(profile) as connected:
             found = measure(connected, named, force=force, **settings)  # type: ignore[arg-type]
     if out is not None:
         _copy(found, out)
@@ -98,13 +107,27 @@ def command(
         raise typer.Exit(ProbeError.exit_code)
 
 
-def _running(name_or_path: str, profile: BoardProfile) -> AbstractContextManager[object]:
+def _clock(profile: BoardProfile, asked: str | None) -> Clock:
+    if asked not in (None, "host", "instructions"):
+        raise typer.BadParameter(
+            f"{asked!r} is neither 'host' nor 'instructions'", param_hint="--clock"
+        )
+    if profile.kind != "virtual":
+        if asked == "instructions":
+            raise typer.BadParameter("only a virtual board can count", param_hint="--clock")
+        return "host"
+    return "host" if asked == "host" else "instructions"
+
+
+def _running(
+    name_or_path: str, profile: BoardProfile, clock: Clock
+) -> AbstractContextManager[object]:
     """A virtual board is started for the measurement, and stopped again if it was down."""
     if profile.kind != "virtual":
         return nullcontext()
     from edgequant.boards.virtual.machine import virtual_board
 
-    return virtual_board(name_or_path)
+    return virtual_board(name_or_path, clock)
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
@@ -156,6 +179,8 @@ def _print(latency: Latency) -> None:
     for summary in latency.summaries:
         for line in _remarks(summary, ratios.get(summary.quantization), unit):
             typer.echo(line)
+    if parameters.get("clock") == "instructions":
+        typer.echo("Clock: one nanosecond for each instruction executed, on one core (emulated)")
     typer.echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
 
 

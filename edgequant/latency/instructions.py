@@ -7,15 +7,16 @@ so that a time read on it is a count, the same to the fourth digit from run to r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgequant.core.artefact import Store, artefact_key, write_json
-from edgequant.core.errors import BoardUnreachableError, ProbeError
+from edgequant.core.errors import ProbeError
 from edgequant.core.hashing import sha256_file
-from edgequant.core.progress import say, task
+from edgequant.core.progress import task
 from edgequant.latency.measure import (
     HasProbe,
     OnBoard,
@@ -23,6 +24,7 @@ from edgequant.latency.measure import (
     board_identity,
     file_sha256,
     require_clock,
+    run_steadily,
 )
 from edgequant.latency.probe import PROBE_NAME, ProbeOptions, ProbeRun, run_probe
 from edgequant.latency.statistics import median
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 STAGE = "instructions"
 FILE_NAME = "instructions.json"
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def count_instructions(
     )
     if found is not None:
         return found
-    require_clock(board.profile, "instructions")
+    if board.profile.kind == "virtual":
+        require_clock(board.profile, "instructions")
     store = store if store is not None else Store()
     inputs, parameters = _key_parts(board.profile, models, build, prompt, tokens, repack)
     counts: dict[str, InstructionCounts] = {}
@@ -141,7 +143,8 @@ def count_instructions(
                 runs = []
                 for text, count in ((prompt, tokens), (prompt + prompt, 1)):
                     options = ProbeOptions(tokens=count, threads=1, repack=repack)
-                    runs.append(_run(board, probe, path, text, options))
+                    once = functools.partial(run_probe, board, probe, path, text, options)
+                    runs.append(run_steadily(board, "instructions", once))
                     shown.advance()
                 counts[quantization] = counts_from_runs(*runs)
         write_json(
@@ -149,21 +152,6 @@ def count_instructions(
             {name: {"decode": c.decode, "prompt": c.prompt} for name, c in counts.items()},
         )
     return counts
-
-
-def _run(board: Board, probe: str, model: str, prompt: str, options: ProbeOptions) -> ProbeRun:
-    """One run, tried again where the connection breaks: a count is the same each time.
-
-    It breaks now and then: whenever nothing runs, that clock jumps to the next timer, so that
-    the board's side of a connection can wait for minutes of its time within a moment of ours.
-    """
-    for _ in range(TRIES - 1):
-        try:
-            return run_probe(board, probe, model, prompt, options)
-        except BoardUnreachableError as error:
-            say(f"{error.cause}; trying again")
-            board.close()
-    return run_probe(board, probe, model, prompt, options)
 
 
 def _key_parts(

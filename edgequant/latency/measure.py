@@ -51,8 +51,11 @@ if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile
     from edgequant.boards.transport import Board
 
+Clock = Literal["host", "instructions"]
+
 STAGE = "latency"
 TABLE_NAME = "latency.parquet"
+TRIES = 3
 RUN_ERRORS = (ProbeError, RemoteCommandError, BoardUnreachableError)
 """What makes one run fail and leaves the others their chance."""
 DEFAULT_PROMPT = "I believe the meaning of life is"
@@ -119,6 +122,7 @@ class _Plan:
     options: ProbeOptions
     repeats: int
     latency_source: str
+    clock: Clock
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -135,6 +139,7 @@ class _Plan:
             "prompt": self.prompt,
             "repeats": self.repeats,
             "latency_source": self.latency_source,
+            "clock": self.clock,
             **self.options.model_dump(mode="json"),
         }
 
@@ -155,21 +160,27 @@ def board_identity(profile: BoardProfile) -> str:
     return sha256_json([values, profile.remote_folder])
 
 
-def require_clock(profile: BoardProfile, clock: Literal["host", "instructions"]) -> None:
-    """Refuse a virtual board that runs with the other clock: its figures would mean nothing.
-
-    Raises:
-        VirtualBoardError: it does.
-    """
+def running_clock(profile: BoardProfile) -> Clock:
+    """The clock that a board runs with: "host" unless it is virtual and counts instructions."""
     if profile.kind != "virtual":
-        return
+        return "host"
     from edgequant.boards.virtual.machine import Instance
 
     instance = Instance(profile, cache_root() / "virtual" / "instances" / profile.name)
     state = instance.state()
-    if state is not None and state.clock != clock:
+    return "host" if state is None else state.clock
+
+
+def require_clock(profile: BoardProfile, clock: Clock) -> None:
+    """Refuse a virtual board that runs with the other clock.
+
+    Raises:
+        VirtualBoardError: it does.
+    """
+    running = running_clock(profile)
+    if running != clock:
         raise VirtualBoardError(
-            f"runs with the {state.clock} clock, and this needs the {clock} clock",
+            f"runs with the {running} clock, and this needs the {clock} clock",
             subject=profile.name,
             next_step=f"edgequant board up {profile.name} --clock {clock}",
         )
@@ -189,6 +200,7 @@ def find_latency(
     cache_type_v: str = "f16",
     store: Store | None = None,
     latency_source: str | None = None,
+    clock: Clock = "host",
 ) -> Latency | None:
     """The measurement that :func:`measure` would make, where it was made before without failures.
 
@@ -201,7 +213,7 @@ def find_latency(
         cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
     )
-    plan = _make_plan(profile, models, build, prompt, options, repeats, latency_source)
+    plan = _make_plan(profile, models, build, prompt, options, repeats, latency_source, clock)
     return _find(store if store is not None else Store(), plan.key)
 
 
@@ -219,6 +231,7 @@ def measure(
     cache_type_v: str = "f16",
     store: Store | None = None,
     latency_source: str | None = None,
+    clock: Clock | None = None,
     force: bool = False,
 ) -> Latency:
     """Time every token of some models on a board, or find it done.
@@ -237,11 +250,13 @@ def measure(
         cache_type_v: type of the cache of values.
         store: where artefacts are kept, by default the cache.
         latency_source: "measured" or "emulated", by default what the board's profile says.
+        clock: the clock that a virtual board must run with, by default the one it runs with;
+            under "instructions" a nanosecond is an instruction, and the times repeat.
         force: measure again, also what is there.
 
     Raises:
         ProbeError: every run failed, or an argument makes no sense.
-        VirtualBoardError: the board is virtual and its clock counts instructions.
+        VirtualBoardError: the board is virtual and runs with the other clock.
         EdgequantError: the board cannot be reached, or a file not be deployed.
     """
     if not models:
@@ -259,10 +274,11 @@ def measure(
         cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
     )
-    require_clock(board.profile, "host")
+    clock = clock if clock is not None else running_clock(board.profile)
+    require_clock(board.profile, clock)
     probe_command("", "", prompt, options)  # a prompt that cannot be used is refused at once
     store = store if store is not None else Store()
-    plan = _make_plan(board.profile, models, build, prompt, options, repeats, latency_source)
+    plan = _make_plan(board.profile, models, build, prompt, options, repeats, latency_source, clock)
     with _board_lock(store, plan.profile.name), store.lock(STAGE, plan.key):
         if force:
             store.drop_work_folder(STAGE, plan.key)
@@ -308,6 +324,7 @@ def _make_plan(
     options: ProbeOptions,
     repeats: int,
     latency_source: str | None,
+    clock: Clock,
 ) -> _Plan:
     return _Plan(
         profile=profile,
@@ -317,6 +334,7 @@ def _make_plan(
         options=options,
         repeats=repeats,
         latency_source=latency_source or profile.latency_source,
+        clock=clock,
     )
 
 
@@ -429,19 +447,42 @@ class _Runs:
 
     def _made(self, quantization: str, path: Path, shown: Task) -> ProbeRun:
         lines: list[str] = []
-        run = run_probe(
-            self._board,
-            self._probe,
-            self._models[quantization],
-            self._plan.prompt,
-            self._plan.options,
-            on_event=lambda event: shown.advance() if event == "token" else None,
-            on_line=lines.append,
-        )
+        done = shown.completed
+
+        def run_once() -> ProbeRun:
+            lines.clear()
+            shown.update(done)
+            return run_probe(
+                self._board,
+                self._probe,
+                self._models[quantization],
+                self._plan.prompt,
+                self._plan.options,
+                on_event=lambda event: shown.advance() if event == "token" else None,
+                on_line=lines.append,
+            )
+
+        run = run_steadily(self._board, self._plan.clock, run_once)
         partial = path.with_suffix(".partial")
         partial.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
         partial.replace(path)
         return run
+
+
+def run_steadily(board: Board, clock: Clock, run_once: Callable[[], ProbeRun]) -> ProbeRun:
+    """One run; under the instruction clock it is tried again where the connection breaks.
+
+    There it breaks now and then: whenever nothing runs, that clock jumps to the next timer, so
+    that the board's side of a connection can wait for minutes of its time within a moment of
+    ours. Its times are the same each time, so that nothing is lost by another try.
+    """
+    for _ in range(TRIES - 1 if clock == "instructions" else 0):
+        try:
+            return run_once()
+        except BoardUnreachableError as error:
+            say(f"{error.cause}; trying again")
+            board.close()
+    return run_once()
 
 
 def _file_name(quantization: str) -> str:

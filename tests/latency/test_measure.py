@@ -198,14 +198,29 @@ def test_how_a_board_is_reached_does_not_make_it_another(world: World) -> None:
     assert board_identity(profile()) == board_identity(keyed)
 
 
+def test_a_virtual_boards_clock_is_part_of_the_measurement(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FakeBoard()
+    board.profile = profile(kind="virtual", ssh={})
+    keys = set()
+    for clock in ("host", "instructions"):
+        running = SimpleNamespace(clock=clock)
+        monkeypatch.setattr(Instance, "state", lambda _self, running=running: running)
+        latency = world.measure(board)
+        assert latency.artefact.manifest.parameters["clock"] == clock
+        keys.add(latency.artefact.key)
+    assert len(keys) == 2
+
+
 def test_a_virtual_board_with_the_other_clock_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="instructions"))
     board = FakeBoard()
     board.profile = profile(kind="virtual", ssh={})
+    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="instructions"))
     with pytest.raises(VirtualBoardError, match="instructions clock"):
-        world.measure(board)
+        world.measure(board, clock="host")
     monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="host"))
     with pytest.raises(VirtualBoardError, match="host clock"):
         count_instructions(
@@ -216,7 +231,19 @@ def test_a_virtual_board_with_the_other_clock_is_refused(
             store=world.store,
         )
     assert not board.commands
-    world.measure(board)
+
+
+def test_a_connection_that_breaks_under_the_instruction_clock_costs_no_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(call: int, _command: str) -> tuple[list[str], int] | BaseException:
+        return BoardUnreachableError("broke") if call == 2 else (WHOLE, 0)
+
+    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="instructions"))
+    board = FakeBoard(breaking)
+    board.profile = profile(kind="virtual", ssh={})
+    assert not world.measure(board).frame["failed"].any()
+    assert len(board.commands) == 5
 
 
 def test_a_failed_run_is_a_row_and_the_others_count(world: World) -> None:
@@ -361,7 +388,7 @@ def test_counting_goes_on_after_a_broken_connection(world: World, breaks: int, c
 
     board = FakeBoard(breaking)
     arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
-    if breaks < instructions.TRIES:
+    if breaks < measure_module.TRIES:
         count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
     else:
         with pytest.raises(BoardUnreachableError):

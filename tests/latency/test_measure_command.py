@@ -126,6 +126,8 @@ def test_wrong_arguments_are_purposeful_errors(
     [
         ["--cache-type-k", "q9"],
         ["-n", "1"],
+        ["--clock", "sundial"],
+        ["--clock", "instructions"],
         ["--prompt", "x", "--prompt-file", "board.toml"],
     ],
 )
