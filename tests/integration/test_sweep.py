@@ -47,10 +47,18 @@ board = "rk3568"
 [[what_if]]
 kind = "study"
 """
-COLUMNS = (
-    "quantization,prompt,stated,budget_tokens,seconds,accuracy,accuracy_low,accuracy_high,"
-    "n,latency_source"
-).split(",")
+COLUMNS = [
+    "quantization",
+    "prompt",
+    "stated",
+    "budget_tokens",
+    "seconds",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "n",
+    "latency_source",
+]
 
 
 def write_experiment(folder: Path, limit: int = QUESTIONS) -> Path:
@@ -174,8 +182,15 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(
     path = write_experiment(tmp_path, limit=QUESTIONS + 40)
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from edgequant.cli.app import main; main()", "sweep", str(path)]
-        + ["--out", str(out)],
+        [
+            sys.executable,
+            "-c",
+            "from edgequant.cli.app import main; main()",
+            "sweep",
+            str(path),
+            "--out",
+            str(out),
+        ],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
