@@ -44,8 +44,8 @@ _Value = TypeVar("_Value", int, float)
 class ModelSize:
     """How many bytes a model has, and how many of them one token reads.
 
-    With helper functions of :mod:`edgequant.models.gguf`: ``file_bytes`` of the header, and
-    ``bytes_per_token``.
+    Both come from :mod:`edgequant.models.gguf`: ``read_gguf(path).file_bytes`` and
+    ``bytes_per_token(info)``.
     """
 
     file_bytes: int
