@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
+from edgequant.boards.profile import BoardProfile
 from edgequant.boards.transport import Board, quote
 
 FACTS_TIMEOUT_SECONDS = 60.0
@@ -255,3 +256,17 @@ def collect_facts(board: Board) -> BoardFacts:
     folder = board.profile.remote_folder
     result = board.run(facts_command(folder), timeout_seconds=FACTS_TIMEOUT_SECONDS)
     return parse_facts(result.stdout, board=board.profile.name, remote_folder=folder)
+
+
+def complete(profile: BoardProfile, facts: BoardFacts) -> BoardProfile:
+    """The profile with what it leaves out filled in from the board; what it says stays."""
+    cpu = profile.cpu.model_copy(
+        update={
+            "cores": profile.cpu.cores or facts.cores or None,
+            "clock_hz": profile.cpu.clock_hz or facts.maximum_clock_hz,
+        }
+    )
+    memory = profile.memory.model_copy(
+        update={"ram_bytes": profile.memory.ram_bytes or facts.ram_bytes}
+    )
+    return profile.model_copy(update={"cpu": cpu, "memory": memory})

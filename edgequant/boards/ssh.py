@@ -255,7 +255,7 @@ class SshBoard:
         stderr = _Drain(channel.recv_stderr)
         channel.settimeout(POLL_SECONDS)
         lines: list[str] = []
-        rest = b""
+        unfinished: list[bytes] = []
         while True:
             try:
                 chunk = channel.recv(READ_BYTES)
@@ -264,10 +264,12 @@ class SshBoard:
             if chunk == b"":
                 break
             if chunk:
-                *whole, rest = (rest + chunk).split(b"\n")
-                for line in whole:
-                    lines.append(line.decode(errors="replace"))
+                *whole, last = chunk.split(b"\n")
+                for end in whole:
+                    lines.append(b"".join([*unfinished, end]).decode(errors="replace"))
+                    unfinished.clear()
                     on_line(lines[-1])
+                unfinished.append(last)
             if deadline is not None and time.monotonic() > deadline:
                 channel.close()
                 raise RemoteCommandError(
@@ -275,10 +277,11 @@ class SshBoard:
                     subject=f"board {self.profile.name}",
                     next_step="see whether the board is busy, or give it more time",
                 )
+        rest = b"".join(unfinished).decode(errors="replace")
         if rest:
-            on_line(rest.decode(errors="replace"))
+            on_line(rest)
         status = self._exit_status(channel)
-        stdout = "".join(f"{line}\n" for line in lines) + rest.decode(errors="replace")
+        stdout = "".join(f"{line}\n" for line in lines) + rest
         return CommandResult(status, stdout, stderr.text())
 
     def _exit_status(self, channel: Any) -> int:
@@ -366,16 +369,17 @@ class SshBoard:
                 self._raise_write_error(partial, stderr.text())
 
     def _raise_write_error(self, partial: str, said: str) -> None:
-        last = [line for line in said.splitlines() if line.strip()][-1:] or ["no message"]
-        full = ("No space left", "Disk quota", "File too large")
-        if any(text in said for text in full):
+        lines = [line for line in said.splitlines() if line.strip()]
+        # dd says what is wrong first, and how much it copied after that.
+        first = lines[0] if lines else "no message"
+        if any(text in said for text in ("No space left", "Disk quota", "File too large")):
             raise BoardSpaceError(
-                f"no room for {partial} ({last[0]})",
+                f"no room for {partial} ({first})",
                 subject=f"board {self.profile.name}",
                 next_step="delete something on the board; what was sent so far is kept",
             )
         raise TransferError(
-            f"cannot write {partial}: {last[0]}",
+            f"cannot write {partial}: {first}",
             subject=f"board {self.profile.name}",
             next_step="check ssh.remote_folder in the profile, and that its user may write there",
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from edgequant.cli.output import JSON_OPTION, print_json, print_table
+
+if TYPE_CHECKING:
+    from edgequant.boards.profile import BoardProfile
 
 app = typer.Typer(
     help="List, show, inspect, start and stop boards.\n\nExample: edgequant board up virtual",
@@ -51,32 +54,49 @@ def _address(name: str) -> str | None:
 
 
 @app.command("show")
-def show_board(board: str = BOARD_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
-    """Show what a board's profile says, without asking the board.
+def show_board(
+    board: str = BOARD_ARGUMENT,
+    ask: bool = typer.Option(False, "--ask", help="Fill in what is left out from the board."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Show what a board's profile says; with --ask, also what it leaves out and the board tells.
 
     Example: edgequant board show rk3568
     """
+    from edgequant.boards.facts import collect_facts, complete
     from edgequant.boards.profile import load_profile
+    from edgequant.boards.transport import open_board
 
     profile = load_profile(board)
-    values = profile.model_dump(mode="json")
-    if profile.kind != "virtual":
-        values.pop("virtual")
-    if profile.kind != "local":
-        values.pop("local")
-    values["latency_source"] = profile.latency_source
+    said = _flat(profile)
+    found = {}
+    if ask:
+        with contextlib.closing(open_board(profile)) as opened:
+            found = _flat(complete(profile, collect_facts(opened)))
     if as_json:
-        print_json(values)
+        print_json(found or said)
         return
-    rows: list[list[object]] = []
+    rows = []
+    for key, value in said.items():
+        source = "profile"
+        if value is None and found.get(key) is not None:
+            value, source = found[key], "board"
+        rows.append([key, None if value is None else str(value), source if value else None])
+    print_table(["Key", "Value", "Said by"], rows, title=profile.description)
+
+
+def _flat(profile: BoardProfile) -> dict[str, object]:
+    """The profile's values by dotted key, without the sections of other kinds of board."""
+    values = profile.model_dump(mode="json")
+    for kind in {"virtual", "local"} - {profile.kind}:
+        values.pop(kind)
+    flat: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            rows += [
-                [f"{key}.{k}", "found on the board" if v is None else v] for k, v in value.items()
-            ]
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
         else:
-            rows.append([key, value])
-    print_table(["Key", "Value"], [[k, str(v)] for k, v in rows], title=profile.description)
+            flat[key] = value
+    return {**flat, "latency_source": profile.latency_source}
 
 
 @app.command("facts")

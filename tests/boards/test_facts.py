@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.boards.facts import (
+    complete,
     facts_command,
     parse_cpuinfo,
     parse_df,
@@ -16,6 +17,7 @@ from edgequant.boards.facts import (
     parse_temperatures,
     sections,
 )
+from edgequant.boards.profile import BoardProfile
 
 RECORDED = Path(__file__).parent / "recorded"
 BIG_LITTLE = """\
@@ -126,3 +128,17 @@ def test_sections_survive_a_file_without_a_line_end() -> None:
 
 def test_the_command_quotes_the_folder() -> None:
     assert "'/a b/$(x)'" in facts_command("/a b/$(x)")
+
+
+def test_what_a_profile_leaves_out_is_found_and_what_it_says_stays() -> None:
+    values = {"name": "b", "kind": "local", "build": {"target": "host"}}
+    facts = parse_facts(
+        (RECORDED / "virtual.txt").read_text(), board="b", remote_folder="/x"
+    ).model_copy(update={"maximum_clock_hz": 1.8e9})
+    bare = complete(BoardProfile.model_validate(values), facts)
+    assert (bare.cpu.cores, bare.cpu.clock_hz) == (4, 1.8e9)
+    assert bare.memory.ram_bytes == facts.ram_bytes
+    told = BoardProfile.model_validate(
+        values | {"cpu": {"cores": 2, "clock_hz": 1e9}, "memory": {"ram_bytes": 5}}
+    )
+    assert complete(told, facts) == told

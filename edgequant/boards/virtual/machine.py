@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.boards.virtual import fdt
@@ -62,6 +62,8 @@ INODES = 16384
 
 class State(BaseModel):
     """What is known of a started board."""
+
+    model_config = ConfigDict(frozen=True)
 
     pid: int
     start_ticks: int

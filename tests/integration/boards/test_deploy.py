@@ -1,0 +1,120 @@
+"""Deploying over a real sshd on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgequant.boards.deploy import deploy
+from edgequant.boards.ssh import SshBoard
+from edgequant.core.artefact import Store
+from edgequant.core.errors import BoardSpaceError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(os.urandom(2_000_000))
+    return path
+
+
+def test_deployed_twice_sent_once(ssh_board: SshBoard, model: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    first = deploy(ssh_board, {"m": model, "ls": Path("/bin/ls")}, store=store)
+    assert all(entry.sent for entry in first.entries.values())
+    assert ssh_board.run(f"{first.entries['ls'].remote_path} -d /").stdout == "/\n"
+    again = deploy(ssh_board, {"m": model, "ls": Path("/bin/ls")}, store=store)
+    assert not any(entry.sent for entry in again.entries.values())
+    assert again.sent_bytes == 0
+
+
+def test_a_deploy_that_was_cut_for_good_is_taken_up_later(
+    ssh_server: Any, cutting_proxy: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(os.urandom(10_000_000))
+    store = Store(tmp_path / "store")
+    proxy = cutting_proxy()
+    profile = ssh_server.profile(tmp_path / "board", port=proxy.port)
+
+    class CutError(Exception):
+        pass
+
+    with SshBoard(profile, use_ssh_config=False) as board:
+        send = board.send
+
+        def cut_in_the_middle(*args: Any, on_bytes: Callable[[int], None], **kwargs: Any) -> None:
+            def watch(done: int) -> None:
+                on_bytes(done)
+                if done > 8_000_000:
+                    raise CutError
+
+            send(*args, on_bytes=watch, **kwargs)
+
+        board.send = cut_in_the_middle  # type: ignore[method-assign]
+        with pytest.raises(CutError):
+            deploy(board, {"m": model}, store=store)
+    (partial,) = (tmp_path / "board").glob("store/*/*")
+    assert partial.name == "model.gguf.partial"
+    before = sum(proxy.passed)
+    with SshBoard(profile, use_ssh_config=False) as board:
+        receipt = deploy(board, {"m": model}, store=store)
+    assert Path(receipt.entries["m"].remote_path).read_bytes() == model.read_bytes()
+    assert sum(proxy.passed) - before < 6_000_000
+
+
+def test_space_is_checked_before_anything_is_sent(
+    ssh_server: Any, tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        with (
+            SshBoard(ssh_server.profile(folder), use_ssh_config=False) as board,
+            pytest.raises(BoardSpaceError, match=r"2\.0 MB are to be sent .* 1\.0 MB are free"),
+        ):
+            deploy(board, {"m": model}, store=Store(tmp_path / "store"))
+        assert list(folder.glob("store/*")) == []
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = ["-c", "from edgequant.cli.app import main; main()"]
+    return subprocess.run(
+        [sys.executable, *program, *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_verb(ssh_server: Any, tmp_path: Path, model: Path) -> None:
+    profile = ssh_server.profile(tmp_path / "board")
+    path = tmp_path / "mine.toml"
+    ssh = "".join(
+        f"{k} = {json.dumps(v)}\n" for k, v in profile.ssh.model_dump(mode="json").items()
+    )
+    path.write_text(f'[build]\ntarget = "host"\n[ssh]\n{ssh}')
+    done = command("deploy", str(path), str(model), "--json")
+    assert done.returncode == 0, done.stderr
+    receipt = json.loads(done.stdout)
+    assert receipt["entries"][str(model)]["sent"] is True
+    assert "Sending model.gguf to mine" in done.stderr
+    again = command("deploy", str(path), str(model))
+    assert "was there" in again.stdout
+    missing = command("deploy", str(path), str(tmp_path / "none.gguf"), "--json")
+    assert missing.returncode == 34
+    assert json.loads(missing.stdout)["error"] == "TransferError"
+    unknown = command("deploy", "nobody", str(model))
+    assert unknown.returncode == 15
+    assert "no board profile 'nobody'" in unknown.stderr
