@@ -1,0 +1,1 @@
+"""The demo model: a small Llama that solves grade-school word problems."""
