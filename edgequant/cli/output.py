@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+PIPE_WIDTH = 200
+
 JSON_OPTION = typer.Option(False, "--json", help="Print the result as JSON on stdout.")
 
 
@@ -27,4 +29,8 @@ def print_table(
         table.add_column(column, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*("–" if cell is None else str(cell) for cell in row))
-    Console(soft_wrap=False).print(table)
+    console = Console()
+    if not console.is_terminal:
+        # Whoever reads a file or a pipe wants whole cells, not 80 columns.
+        console = Console(width=PIPE_WIDTH)
+    console.print(table)

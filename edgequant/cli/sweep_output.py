@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -41,10 +41,12 @@ def source_label(result: SweepResult, source: str) -> str:
     }.get(source, source)
 
 
-def _best_row(row: dict[str, object]) -> list[object]:
+def _best_row(row: dict[str, Any]) -> list[object]:
+    from edgequant.report.style import duration, percent, tick_duration
+
     if row["quantization"] is None:
         return [
-            _seconds(row["time_limit_seconds"]),
+            tick_duration(row["time_limit_seconds"]),
             "nothing answers",
             None,
             None,
@@ -56,13 +58,13 @@ def _best_row(row: dict[str, object]) -> list[object]:
     if row["stated"]:
         budget += " stated"
     return [
-        _seconds(row["time_limit_seconds"]),
+        tick_duration(row["time_limit_seconds"]),
         row["quantization"],
         row["prompt"],
         budget,
-        _seconds(row["seconds"]),
-        _percent(row["accuracy"]),
-        f"{_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])}",
+        duration(row["seconds"]),
+        percent(row["accuracy"]),
+        f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}",
     ]
 
 
@@ -76,11 +78,3 @@ def _print_crossovers(result: SweepResult) -> None:
         typer.echo(f"Crossovers, {source_label(result, source)}:")
         for sentence in sentences or ["none beyond chance"]:
             typer.echo(f"  {sentence}")
-
-
-def _seconds(value: object) -> str:
-    return f"{float(str(value)):.3g} s"
-
-
-def _percent(value: object) -> str:
-    return f"{100 * float(str(value)):.1f} %"

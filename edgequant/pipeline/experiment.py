@@ -46,6 +46,9 @@ class MeasureSection(_Section):
     repack: bool = True
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
+    clock: Literal["instructions", "host"] = "instructions"
+    """Of a virtual board: nanoseconds that count instructions repeat exactly; those of this host
+    depend on what else it does. A real board has its own clock."""
 
 
 class EvaluationSection(_Section):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from edgequant.report.run import RunManifest, StageRecord
     from edgequant.toolchain.build import Build
 
+Clock = Literal["host", "instructions"]
+
 STAGES = 8
 # The virtual board is where instructions are counted, whatever board is predicted.
 COUNTING_BOARD = "virtual"
@@ -229,21 +231,22 @@ def _measure(
 ) -> Latency:
     from edgequant.latency.measure import find_latency, measure
 
-    settings = experiment.measure
+    clock: Clock = experiment.measure.clock if profile.kind == "virtual" else "host"
+    settings = experiment.measure.model_dump(exclude={"clock"})
     files = {name: models.gguf(name) for name in models.types}
     found = find_latency(
-        profile, files, build=build, prompt=prompt, store=store, **settings.model_dump()
+        profile, files, build=build, prompt=prompt, store=store, clock=clock, **settings
     )
     if found is not None:
         return found
-    with _connected(profile) as board:
+    with _connected(profile, clock) as board:
         return measure(
-            board, files, build=build, prompt=prompt, store=store, **settings.model_dump()
+            board, files, build=build, prompt=prompt, store=store, clock=clock, **settings
         )
 
 
 @contextlib.contextmanager
-def _connected(profile: BoardProfile, *, count_instructions: bool = False) -> Iterator[Board]:
+def _connected(profile: BoardProfile, clock: Clock) -> Iterator[Board]:
     """A connected board; a virtual one is started for the block if it is not up."""
     from edgequant.boards.transport import open_board
 
@@ -251,8 +254,6 @@ def _connected(profile: BoardProfile, *, count_instructions: bool = False) -> It
         if profile.kind == "virtual":
             from edgequant.boards.virtual.machine import virtual_board
 
-            clock: Literal["host", "instructions"]
-            clock = "instructions" if count_instructions else "host"
             stack.enter_context(virtual_board(profile.name, clock=clock))
         yield stack.enter_context(open_board(profile))
 
@@ -314,7 +315,7 @@ def _count_instructions(
     )
     if found is not None:
         return found
-    with _connected(counting, count_instructions=True) as board:
+    with _connected(counting, "instructions") as board:
         return count_instructions(
             board, files, build=build, prompt=prompt, repack=repack, store=store
         )
