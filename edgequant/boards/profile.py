@@ -5,14 +5,14 @@ What a profile leaves out is None, and found on the board by :mod:`edgequant.boa
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgequant.core.errors import ProfileError
-from edgequant.core.paths import cache_root, find_data_file, list_data_files
+from edgequant.core.paths import cache_root, list_data_files
+from edgequant.core.toml_file import read_toml_model, require_data_file
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -140,23 +140,14 @@ def load_profile(name_or_path: str) -> BoardProfile:
     Raises:
         ProfileError: no such profile, not TOML, or a wrong or missing key.
     """
-    path = find_data_file("boards", name_or_path)
-    if path is None:
-        known = ", ".join(sorted(list_data_files("boards"))) or "none"
-        raise ProfileError(
-            f"no board profile {name_or_path!r}",
-            next_step=f"give the path of a .toml file, or one of: {known}",
-        )
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        values.setdefault("name", path.stem)
-        profile = BoardProfile.model_validate(values)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"not valid TOML: {error}", subject=path) from error
-    except ValidationError as error:
-        raise ProfileError(
-            _first_problem(error), subject=path, next_step="see docs/verbs/board.md for every key"
-        ) from error
+    path = require_data_file("boards", name_or_path, what="board profile", error=ProfileError)
+    profile = read_toml_model(
+        path,
+        BoardProfile,
+        error=ProfileError,
+        next_step="see docs/verbs/board.md for every key",
+        defaults={"name": path.stem},
+    )
     return _with_absolute_paths(profile, path.resolve().parent)
 
 
@@ -167,13 +158,6 @@ def list_profiles() -> dict[str, BoardProfile]:
         ProfileError: one of them is invalid.
     """
     return {name: load_profile(str(path)) for name, path in list_data_files("boards").items()}
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {problem['msg']}{more}" if where else f"{problem['msg']}{more}"
 
 
 def _with_absolute_paths(profile: BoardProfile, base: Path) -> BoardProfile:

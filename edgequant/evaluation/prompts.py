@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgequant.core.errors import PromptError
 from edgequant.core.hashing import sha256_json
-from edgequant.core.paths import find_data_file, list_data_files
+from edgequant.core.toml_file import read_toml_model, require_data_file
 
 NUMBER_FIELD = "{n}"
 QUESTION_FIELD = "{question}"
@@ -57,7 +56,7 @@ class Prompt(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """The file's name without its suffix."""
+    """By default the file's name without its suffix."""
     description: str = ""
     system: str = ""
     """Empty for a prompt without a system turn."""
@@ -83,13 +82,7 @@ def load_prompt(name: str) -> Prompt:
     Raises:
         PromptError: unknown, not TOML, or with a wrong or missing key.
     """
-    path = find_data_file("prompts", name)
-    if path is None:
-        known = ", ".join(sorted(list_data_files("prompts"))) or "none"
-        raise PromptError(
-            f"no prompt {name!r}", next_step=f"give the path of a .toml file, or one of: {known}"
-        )
-    return read_prompt(path)
+    return read_prompt(require_data_file("prompts", name, what="prompt", error=PromptError))
 
 
 def read_prompt(path: Path) -> Prompt:
@@ -98,19 +91,13 @@ def read_prompt(path: Path) -> Prompt:
     Raises:
         PromptError: not TOML, or with a wrong or missing key.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Prompt.model_validate({**values, "name": path.stem})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PromptError(f"not valid TOML: {error}", subject=path) from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise PromptError(
-            f"{where}: {problem['msg']}" if where else problem["msg"],
-            subject=path,
-            next_step="copy prompts/cot.toml and edit it",
-        ) from error
+    return read_toml_model(
+        path,
+        Prompt,
+        error=PromptError,
+        next_step="copy prompts/cot.toml and edit it",
+        defaults={"name": path.stem},
+    )
 
 
 def render(prompt: Prompt, question: str, stated_budget: int | None = None) -> list[Message]:

@@ -11,15 +11,20 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgequant.core.errors import ConversionError, ModelFolderError, TokenizerMismatchError
+from edgequant.core.errors import (
+    ConversionError,
+    ModelFolderError,
+    PromptError,
+    TokenizerMismatchError,
+)
 from edgequant.core.paths import list_data_files
 from edgequant.core.progress import say, task
+from edgequant.core.toml_file import read_toml
 from edgequant.models.gguf import read_tokens
 from edgequant.models.hf_tokenizer import MARKER
 
@@ -337,8 +342,8 @@ def _prompt_file_texts() -> Iterator[str]:
     """Every longer text in every prompt file, whatever its key."""
     for path in list_data_files("prompts").values():
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+            values = read_toml(path, error=PromptError)
+        except PromptError:
             # Whoever uses the prompt is told; here it is only one text less.
             continue
         yield from _long_strings(values)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgequant.core.errors import ExperimentError
-from edgequant.core.paths import find_data_file, list_data_files
+from edgequant.core.toml_file import read_toml_model, require_data_file
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -106,30 +105,14 @@ def load_experiment(name_or_path: str) -> tuple[Experiment, Path]:
     Raises:
         ExperimentError: no such file, not TOML, or a wrong or missing key.
     """
-    path = find_data_file("experiments", name_or_path)
-    if path is None:
-        known = ", ".join(sorted(list_data_files("experiments"))) or "none"
-        raise ExperimentError(
-            f"no experiment {name_or_path!r}",
-            next_step=f"give the path of a .toml file, or one of: {known}",
-        )
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        experiment = Experiment.model_validate(values)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"not valid TOML: {error}", subject=path) from error
-    except ValidationError as error:
-        raise ExperimentError(
-            _first_problem(error), subject=path, next_step="see docs/experiments.md for every key"
-        ) from error
+    path = require_data_file("experiments", name_or_path, what="experiment", error=ExperimentError)
+    experiment = read_toml_model(
+        path,
+        Experiment,
+        error=ExperimentError,
+        next_step="see docs/experiments.md for every key",
+    )
     return _absolute(experiment, path.resolve().parent), path.resolve()
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {problem['msg']}{more}"
 
 
 def _absolute(experiment: Experiment, base: Path) -> Experiment:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgequant.core.errors import SourceError
 from edgequant.core.paths import data_folder
+from edgequant.core.toml_file import read_toml_model
 
 LOCK_NAME = "llama_cpp.lock.toml"
 
@@ -34,13 +34,4 @@ def load_lock(path: Path | None = None) -> SourceLock:
         SourceError: the file is missing or invalid.
     """
     path = path if path is not None else data_folder("toolchain") / LOCK_NAME
-    try:
-        return SourceLock.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise SourceError("there is no lock file here", subject=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SourceError(f"is not valid TOML: {error}", subject=path) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SourceError(f"{where}: {first['msg']}", subject=path) from error
+    return read_toml_model(path, SourceLock, error=SourceError)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgequant.core.errors import TargetError
 from edgequant.core.paths import find_data_file, list_data_files
+from edgequant.core.toml_file import read_toml, read_toml_model
 
 HOST = "host"
 TARGETS_KIND = "toolchain/targets"
@@ -75,13 +75,7 @@ def load_target(name: str) -> Target:
                 subject=board,
                 next_step=f"use one of {', '.join(target_names())}",
             )
-    data = _read_toml(path)
-    try:
-        return Target.model_validate({"name": path.name.removesuffix(".toml"), **data})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise TargetError(f"{where}: {first['msg']}", subject=path) from error
+    return read_toml_model(path, Target, error=TargetError, defaults={"name": path.stem})
 
 
 def _boards_hint() -> str:
@@ -90,7 +84,7 @@ def _boards_hint() -> str:
 
 
 def _target_of_board(path: Path) -> str:
-    build = _read_toml(path).get("build", {})
+    build = read_toml(path, error=TargetError).get("build", {})
     wanted = build.get("target") if isinstance(build, dict) else None
     if not isinstance(wanted, str):
         raise TargetError(
@@ -100,10 +94,3 @@ def _target_of_board(path: Path) -> str:
             + " or ".join(f'"{name}"' for name in target_names()),
         )
     return wanted
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TargetError(f"cannot be read: {error}", subject=path) from error

@@ -58,7 +58,7 @@ def test_a_users_own_target_needs_no_code(own_files: Path) -> None:
     [
         ("[ssh]\nhost = 'x'\n", "does not say what to build for"),
         ("[build]\ntarget = 'z80'\n", "'z80' is no known target"),
-        ("[build\n", "cannot be read"),
+        ("[build\n", "not valid TOML"),
     ],
 )
 def test_a_board_without_a_usable_target_is_an_error(
