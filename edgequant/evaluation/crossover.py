@@ -209,4 +209,5 @@ def _best_split(gain: Floats) -> npt.NDArray[np.int64]:
     rounded = np.round(np.cumsum(gain, axis=1), 9)
     width = rounded.shape[1]
     last_highest = width - 1 - np.argmax(rounded[:, ::-1], axis=1)
-    return np.minimum(last_highest + 1, width - 1)
+    splits: npt.NDArray[np.int64] = np.minimum(last_highest + 1, width - 1)
+    return splits
