@@ -1,0 +1,279 @@
+"""The report: one HTML file that needs no network, and the figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import polars as pl
+
+from edgequant.core.errors import ToolMissingError
+from edgequant.evaluation.matching import ANY_PROMPT, order_quantizations
+from edgequant.latency.model import LatencyModel
+from edgequant.latency.statistics import LatencySummary, summarize
+from edgequant.report.figures import Figure, draw_figures
+from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
+from edgequant.report.style import (
+    SOURCE_MEANINGS,
+    SeriesStyle,
+    byte_size,
+    duration,
+    percent,
+    series_styles,
+    significant,
+)
+from edgequant.report.words import describe_crossovers, explain_speed, headline, label
+
+FIGURES_FOLDER = "figures"
+_WHAT_IFS = ("predicted", "study")
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """One latency source as the page shows it."""
+
+    name: str
+    label: str
+    meaning: str
+    what_if: bool
+    headline: list[str]
+    crossovers: list[str]
+    crossover_rows: list[dict[str, object]]
+    uncertain: list[str]
+    why: str | None
+    best: list[dict[str, object]]
+    models: list[LatencyModel]
+    figures: list[Figure]
+
+
+def write_report(out: Path, inputs: ReportInputs) -> Path:
+    """Draw the figures and write the page.
+
+    Args:
+        out: run folder; ``report.html``, ``figures/*.svg`` and ``figures/*.csv`` are written there.
+        inputs: what is shown.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ToolMissingError: matplotlib or jinja2 is not installed.
+        DataFrameError: the latency table lacks what is needed.
+    """
+    figures = _figures(inputs)
+    page = render_page(inputs, figures)
+    folder = out / FIGURES_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        _write(folder / f"{figure.name}.svg", figure.svg)
+        _write(folder / f"{figure.name}.csv", figure.data.write_csv())
+    path = out / REPORT_NAME
+    _write(path, page)
+    return path
+
+
+def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -> str:
+    """The page's HTML.
+
+    Raises:
+        ToolMissingError: matplotlib or jinja2 is not installed.
+        DataFrameError: the latency table lacks what is needed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise ToolMissingError(
+            "jinja2 is not installed", next_step='pip install "edgequant[report]"'
+        ) from None
+    drawn = list(figures) if figures is not None else _figures(inputs)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("edgequant.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        duration=duration,
+        percent=percent,
+        byte_size=byte_size,
+        significant=significant,
+        sentence=lambda text: text[:1].upper() + text[1:],
+    )
+    manifest = inputs.manifest
+    order = _order(inputs)
+    return environment.get_template("report.html.j2").render(
+        manifest=manifest,
+        styles=series_styles(order),
+        order=order,
+        sources=_sources(inputs, drawn, order),
+        matched=inputs.matched,
+        summaries=_ordered(summarize(inputs.latency), order),
+        fastest=_fastest(summarize(inputs.latency)),
+        board_label=label(manifest.board.latency_source),
+        figures={group: list(members) for group, members in _grouped(drawn).items()},
+        scores=inputs.matched.scores.to_dicts(),
+        example=_example(inputs.answers, order),
+        profile=_flatten(manifest.board.profile),
+        facts=_flatten(manifest.board.facts),
+        generation=_flatten(manifest.generation),
+        parameters=_flatten(manifest.experiment.parameters),
+        n=int(inputs.matched.scores["n"].max() or 0),  # type: ignore[arg-type]
+    )
+
+
+def _figures(inputs: ReportInputs) -> list[Figure]:
+    return draw_figures(
+        inputs.matched.matched,
+        inputs.matched.crossovers,
+        inputs.latency,
+        series_styles(_order(inputs)),
+        inputs.manifest.board.latency_source,
+    )
+
+
+def _order(inputs: ReportInputs) -> list[str]:
+    """Quantizations from few bits to many: by their files where known, else by their names."""
+    bits = {m.quantization: m.bits_per_weight for m in inputs.manifest.models}
+    names = {*bits, *inputs.matched.scores["quantization"].to_list()}
+    if names == set(bits):
+        return sorted(bits, key=lambda name: (bits[name], name))
+    return order_quantizations(names)
+
+
+def _ordered(summaries: Sequence[LatencySummary], order: Sequence[str]) -> list[LatencySummary]:
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(summaries, key=lambda s: places.get(s.quantization, len(places)))
+
+
+def _fastest(summaries: Sequence[LatencySummary]) -> float | None:
+    return min((s.median_seconds for s in summaries if s.median_seconds), default=None)
+
+
+def _grouped(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
+    return {
+        group: list(members)
+        for group, members in groupby(sorted(figures, key=lambda f: f.group), key=lambda f: f.group)
+    }
+
+
+def _sources(
+    inputs: ReportInputs, figures: Sequence[Figure], order: Sequence[str]
+) -> list[SourceView]:
+    matched = inputs.matched
+    models = inputs.manifest.latency_models
+    names = list(dict.fromkeys(matched.matched["latency_source"].to_list()))
+    names.sort(key=lambda name: name in _WHAT_IFS)
+    views = []
+    for name in names:
+        of_source = matched.crossovers.filter(pl.col("latency_source") == name)
+        sure = of_source.filter(pl.col("confident"))
+        places = {quantization: place for place, quantization in enumerate(order)}
+        views.append(
+            SourceView(
+                name=name,
+                label=label(name),
+                meaning=SOURCE_MEANINGS.get(name, ""),
+                what_if=name in _WHAT_IFS,
+                headline=headline(matched.best, name),
+                crossovers=describe_crossovers(matched.crossovers, name),
+                crossover_rows=sure.to_dicts(),
+                uncertain=_uncertain(of_source),
+                why=explain_speed(models, name, order),
+                best=matched.best.filter(pl.col("latency_source") == name).to_dicts(),
+                models=sorted(
+                    (m for m in models if m.source == name),
+                    key=lambda m: places.get(m.quantization, len(places)),
+                ),
+                figures=[f for f in figures if f.group == f"seconds-{name}"],
+            )
+        )
+    return views
+
+
+def _uncertain(crossovers: pl.DataFrame) -> list[str]:
+    """Pairs whose curves cross, over all prompts, but by no more than chance."""
+    rows = crossovers.filter(~pl.col("confident") & (pl.col("prompt") == ANY_PROMPT))
+    return [
+        f"{row['first_quantization']} and {row['second_quantization']} ({row['sign_changes']}×)"
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def _example(answers: pl.DataFrame | None, order: Sequence[str]) -> dict[str, object] | None:
+    """One question with the answers of every quantization, to see what was graded."""
+    needed = {"quantization", "prompt", "stated_budget", "question_id", "text", "expected_answer"}
+    if answers is None or not needed <= set(answers.columns) or answers.is_empty():
+        return None
+    plain = answers.filter(pl.col("stated_budget").is_null())
+    if plain.is_empty():
+        return None
+    first = plain.sort("question_id", "prompt").row(0, named=True)
+    places = {name: place for place, name in enumerate(order)}
+    rows = plain.filter(
+        (pl.col("question_id") == first["question_id"]) & (pl.col("prompt") == first["prompt"])
+    ).to_dicts()
+    rows.sort(key=lambda row: places.get(row["quantization"], len(places)))
+    return {
+        "question_id": first["question_id"],
+        "prompt": first["prompt"],
+        "rendered": first.get("rendered_prompt"),
+        "expected": first["expected_answer"],
+        "answers": [
+            {
+                "quantization": row["quantization"],
+                "text": row["text"][:4000],
+                "tokens": len(row["token_ids"]) if "token_ids" in row else None,
+                "stop_reason": row.get("stop_reason"),
+            }
+            for row in rows
+        ],
+    }
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as (dotted name, text); what is missing is left out."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows.extend(_flatten(value, f"{name}."))
+        elif value not in (None, "", [], ()):
+            rows.append((name, _text(str(key), value)))
+    return rows
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(_text("", item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        if name.endswith("bytes_per_second"):
+            return f"{byte_size(value)}/s"
+        if name.endswith("bytes"):
+            return byte_size(value)
+        if name.endswith("_hz"):
+            return f"{significant(value / 1e6)} MHz"
+        if name.endswith("seconds"):
+            return duration(value)
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that it is either whole or not there."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+__all__ = [
+    "ReportInputs",
+    "RunManifest",
+    "SeriesStyle",
+    "render_page",
+    "write_report",
+]

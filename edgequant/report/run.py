@@ -1,0 +1,194 @@
+"""What a run folder holds, and how it is read back to draw the report again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgequant import __version__
+from edgequant.core.artefact import FileRecord
+from edgequant.core.errors import ArtefactError, DataFrameError
+from edgequant.evaluation.matched_files import read_matched
+from edgequant.evaluation.matching import Mapping, MatchedResult
+from edgequant.latency.model import LatencyModel
+
+MANIFEST_NAME = "manifest.json"
+LATENCY_NAME = "latency.parquet"
+ANSWERS_NAME = "answers.parquet"
+REPORT_NAME = "report.html"
+RUN_SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    # A later edgequant may write more; what this one knows is checked.
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class ExperimentRecord(_Record):
+    """The experiment as it was run."""
+
+    name: str
+    description: str = ""
+    file: str = ""
+    """Name of the experiment file, without its folder."""
+    sha256: str | None = None
+    parameters: dict[str, object] = Field(default_factory=dict)
+    """The whole experiment as plain values."""
+
+
+class ModelRecord(_Record):
+    """One quantized model file."""
+
+    quantization: str
+    bytes: int
+    bits_per_weight: float
+    sha256: str
+    file: str = ""
+    bytes_per_token: int | None = None
+    """Weights read for each decoded token."""
+    parameters: int | None = None
+
+
+class BoardRecord(_Record):
+    """The board that the latencies were read on."""
+
+    name: str
+    kind: str
+    latency_source: str
+    description: str = ""
+    profile: dict[str, object] = Field(default_factory=dict)
+    facts: dict[str, object] = Field(default_factory=dict)
+    """What was found on the board itself."""
+
+
+class PromptRecord(_Record):
+    """One prompt as the model saw it."""
+
+    name: str
+    system: str
+    description: str = ""
+    sha256: str | None = None
+
+
+class MatchRecord(_Record):
+    """How answers and seconds were joined."""
+
+    mapping: Mapping = "seconds"
+    resamples: int | None = None
+    seed: int | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
+class StageRecord(_Record):
+    """One stage of the run."""
+
+    name: str
+    seconds: float
+    key: str = ""
+    reused: bool = False
+    timings: dict[str, float] = Field(default_factory=dict)
+
+
+class RunManifest(_Record):
+    """``manifest.json`` of a run folder."""
+
+    schema_version: int = RUN_SCHEMA_VERSION
+    created: str
+    """ISO 8601, UTC."""
+    edgequant_version: str = __version__
+    llama_cpp_commit: str | None = None
+    experiment: ExperimentRecord
+    board: BoardRecord
+    models: list[ModelRecord]
+    latency_models: list[LatencyModel]
+    """Of every source: what matching was given."""
+    inputs: dict[str, str]
+    """Name of every input to its SHA-256 (or to a stage's key)."""
+    prompts: list[PromptRecord] = Field(default_factory=list)
+    generation: dict[str, object] = Field(default_factory=dict)
+    """How answers were made: sampling, slots, prompt cache, questions, limits."""
+    match: MatchRecord = MatchRecord()
+    tools: dict[str, str] = Field(default_factory=dict)
+    """Name to version of what was used: compiler, qemu, python."""
+    stages: list[StageRecord] = Field(default_factory=list)
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+    """The run folder's files."""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that the report shows.
+
+    Attributes:
+        manifest: the run's manifest.
+        latency: one row for each load, prefill and token; as ``measure`` writes it.
+        answers: as ``generate`` writes them; None leaves the example answers out.
+        matched: the result of matching.
+    """
+
+    manifest: RunManifest
+    latency: pl.DataFrame
+    answers: pl.DataFrame | None
+    matched: MatchedResult
+
+
+def load_run(folder: Path) -> ReportInputs:
+    """Read a run folder.
+
+    Raises:
+        ArtefactError: no manifest, an unreadable one, or one of another schema version.
+        DataFrameError: a table is missing or malformed.
+    """
+    manifest = read_run_manifest(folder)
+    return ReportInputs(
+        manifest=manifest,
+        latency=read_parquet(folder / LATENCY_NAME),
+        answers=read_parquet(folder / ANSWERS_NAME),
+        matched=read_matched(
+            folder, mapping=manifest.match.mapping, notes=tuple(manifest.match.notes)
+        ),
+    )
+
+
+def read_run_manifest(folder: Path) -> RunManifest:
+    """Read a run folder's manifest.
+
+    Raises:
+        ArtefactError: none there, an unreadable one, or one of another schema version.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = RunManifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtefactError(
+            f"no {MANIFEST_NAME} can be read here: {error.strerror}",
+            subject=folder,
+            next_step="give a folder that edgequant sweep or demo has written",
+        ) from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise ArtefactError(
+            f"is not a run's manifest: {where}: {problem['msg']}", subject=path
+        ) from error
+    if manifest.schema_version != RUN_SCHEMA_VERSION:
+        raise ArtefactError(
+            f"schema version {manifest.schema_version}, this edgequant reads {RUN_SCHEMA_VERSION}",
+            subject=path,
+        )
+    return manifest
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """Read a Parquet file.
+
+    Raises:
+        DataFrameError: it is missing or not Parquet.
+    """
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataFrameError(f"cannot be read as Parquet: {error}", subject=path) from error
