@@ -1,0 +1,34 @@
+"""``edgequant report``: draw a run folder's page again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgequant.cli.output import JSON_OPTION, print_json
+
+OUT_OPTION = typer.Option(None, "--out", help="Folder to write to; by default the run folder.")
+
+
+def command(
+    run: Path = typer.Argument(metavar="RUN_DIR", help="Folder that sweep or demo has written."),
+    out: Path | None = OUT_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Draw report.html and figures/*.svg and *.csv again from the files of a run folder.
+
+    Example: edgequant report runs/demo
+    """
+    from edgequant.core.progress import task
+    from edgequant.report.page import FIGURES_FOLDER, write_report
+    from edgequant.report.run import load_run
+
+    inputs = load_run(run)
+    folder = run if out is None else out
+    with task("Drawing the report"):
+        page = write_report(folder, inputs)
+    if as_json:
+        print_json({"report": str(page), "figures": str(folder / FIGURES_FOLDER)})
+    else:
+        typer.echo(f"Report: {page}")
