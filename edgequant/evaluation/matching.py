@@ -31,10 +31,14 @@ SIGNIFICANCE = 0.05
 ANY_PROMPT = "any"
 
 _FEWEST_LIMITS = 5
-_LIMIT_STEPS: tuple[tuple[float, ...], ...] = (
-    (1, 2, 5),
-    (1, 1.5, 2, 3, 5, 7),
-    (1, 1.2, 1.5, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+# Steps within a decade of seconds; within an hour, in minutes; within a decade of hours.
+_LIMIT_STEPS: tuple[tuple[Sequence[float], Sequence[float]], ...] = (
+    ((1, 2, 5), (1, 2, 5, 10, 20, 30)),
+    ((1, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 45)),
+    (
+        (1, 1.2, 1.5, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+        (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50),
+    ),
 )
 
 MATCHED_SCHEMA: dict[str, pl.DataType] = {
@@ -231,7 +235,7 @@ def order_quantizations(names: set[str] | Sequence[str]) -> list[str]:
 
 
 def round_limits(shortest: float, longest: float) -> list[float]:
-    """Round time limits that span a range of seconds: 1, 2, 5 times a power of ten, or closer.
+    """Time limits that people name, spanning a range of seconds: 0.2 s, 5 s, 10 min, 2 h.
 
     Args:
         shortest: seconds of the quickest choice that answers anything.
@@ -244,24 +248,27 @@ def round_limits(shortest: float, longest: float) -> list[float]:
     if not 0 < shortest <= longest:
         return []
     limits: list[float] = []
-    for steps in _LIMIT_STEPS:
-        limits = _limits(shortest, longest, steps)
+    for decade, minutes in _LIMIT_STEPS:
+        limits = _limits(shortest, longest, decade, minutes)
         if len(limits) >= _FEWEST_LIMITS:
             break
     return limits
 
 
-def _limits(shortest: float, longest: float, steps: Sequence[float]) -> list[float]:
-    limits: list[float] = []
-    exponent = math.floor(math.log10(shortest))
-    while True:
-        for step in steps:
-            limit = float(f"{step}e{exponent}")
-            if limit >= shortest:
-                limits.append(limit)
-                if limit >= longest:
-                    return limits
-        exponent += 1
+def _limits(
+    shortest: float, longest: float, decade: Sequence[float], minutes: Sequence[float]
+) -> list[float]:
+    lowest = math.floor(math.log10(shortest))
+    highest = max(math.ceil(math.log10(longest)), lowest) + 1
+    powers = range(lowest, highest + 1)
+    named = {limit for e in powers for step in decade if (limit := float(f"{step}e{e}")) < 60}
+    named |= {60.0 * step for step in minutes}
+    named |= {
+        3600 * limit for e in powers for step in decade if (limit := float(f"{step}e{e}")) >= 1
+    }
+    fitting = sorted(limit for limit in named if limit >= shortest)
+    last = next(place for place, limit in enumerate(fitting) if limit >= longest)
+    return fitting[: last + 1]
 
 
 def _by_source(latencies: Sequence[LatencyModel]) -> dict[str, dict[str, LatencyModel]]:

@@ -24,11 +24,13 @@ from edgequant.report.style import (
     duration,
     tick_duration,
 )
+from edgequant.report.words import crossovers_at_the_top
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SIZE_INCHES = (5.4, 3.9)
+_LEGEND_COLUMNS = 5
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _SECOND_TICKS = [m * 10.0**e for e in range(-6, 2) for m in (1, 2, 5) if m * 10.0**e < 60] + [
     60.0 * minutes for minutes in (1, 2, 5, 10, 20, 60, 120, 300, 600, 1440, 2880, 7200, 14400)
@@ -151,16 +153,19 @@ def _svg(figure: Any) -> str:
 
 def _legend(figure: Any, handles: Sequence[Any]) -> None:
     """Above the plot: there it covers no data."""
-    columns = min(len(handles), 4)
+    rows = math.ceil(len(handles) / _LEGEND_COLUMNS)
+    columns = math.ceil(len(handles) / rows)
+    # The legend fills columns; people read rows.
+    handles = [h for column in range(columns) for h in handles[column::columns]]
     figure.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0.09, 1.0),
         ncols=columns,
         fontsize=8.5,
-        handlelength=1.8,
-        columnspacing=1.2,
-        handletextpad=0.5,
+        handlelength=1.5,
+        columnspacing=1.0,
+        handletextpad=0.4,
         borderaxespad=0.2,
     )
 
@@ -314,7 +319,12 @@ def _second_figures(
             group=f"seconds-{source}",
             title="Best accuracy within a time, over all prompts and budgets",
             description=f"Best accuracy within a time limit for each quantization, {label}.",
-            svg=_envelope_svg(envelope, marks.filter(pl.col("prompt") == ANY_PROMPT), styles, axis),
+            svg=_envelope_svg(
+                envelope,
+                crossovers_at_the_top(marks.filter(pl.col("prompt") == ANY_PROMPT), of_source),
+                styles,
+                axis,
+            ),
             data=envelope,
         )
         for prompt in sorted(set(of_source["prompt"].to_list())):
@@ -330,7 +340,10 @@ def _second_figures(
                     styles,
                     label=axis,
                     seconds=True,
-                    marks=marks.filter((pl.col("prompt") == prompt) & ~pl.col("stated")),
+                    marks=crossovers_at_the_top(
+                        marks.filter((pl.col("prompt") == prompt) & ~pl.col("stated")),
+                        data.filter(~pl.col("stated")),
+                    ),
                 ),
                 data=data,
             )
@@ -355,7 +368,9 @@ def _accuracy_svg(
 ) -> str:
     present = [q for q in styles if q in set(data["quantization"].to_list())]
     stated = data.filter(pl.col("stated"))
-    figure, axes = _axes(legend_rows=math.ceil((len(present) + (stated.height > 0)) / 4))
+    figure, axes = _axes(
+        legend_rows=math.ceil((len(present) + (stated.height > 0)) / _LEGEND_COLUMNS)
+    )
     for name in present:
         style = styles[name]
         line = data.filter((pl.col("quantization") == name) & ~pl.col("stated")).sort("x")
@@ -417,7 +432,7 @@ def _envelope_svg(
     envelope: pl.DataFrame, marks: pl.DataFrame, styles: Mapping[str, SeriesStyle], label: str
 ) -> str:
     present = [q for q in styles if q in set(envelope["quantization"].to_list())]
-    figure, axes = _axes(legend_rows=math.ceil(max(len(present), 1) / 4))
+    figure, axes = _axes(legend_rows=math.ceil(max(len(present), 1) / _LEGEND_COLUMNS))
     if not present:
         axes.text(0.5, 0.5, "no right answer", transform=axes.transAxes, ha="center")
         return _svg(figure)
@@ -445,14 +460,21 @@ def _envelope_svg(
 
 def _mark_crossovers(axes: Any, marks: pl.DataFrame) -> None:
     """A line where a lead changes hands beyond chance, its 95 % interval in grey."""
-    for index, mark in enumerate(marks.sort("seconds").head(4).iter_rows(named=True)):
+    shown = list(marks.sort("seconds").head(4).iter_rows(named=True))
+    if not shown:
+        return
+    # Room above the data for the labels.
+    top = axes.get_ylim()[1]
+    axes.set_ylim(0, top * (1 + 0.075 * len(shown)))
+    for index, mark in enumerate(shown):
         axes.axvspan(mark["seconds_low"], mark["seconds_high"], color=MUTED, alpha=0.13, lw=0)
-        axes.axvline(mark["seconds"], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        height = 0.985 - 0.062 * index
+        axes.axvline(mark["seconds"], ymax=height, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         on_right = _position(axes, mark["seconds"]) < 0.62
         axes.annotate(
             f"{mark['first_quantization']} → {mark['second_quantization']}, "
             f"{duration(mark['seconds'])}",
-            xy=(mark["seconds"], 0.985 - 0.065 * index),
+            xy=(mark["seconds"], height),
             xycoords=("data", "axes fraction"),
             xytext=(4 if on_right else -4, 0),
             textcoords="offset points",
@@ -476,7 +498,7 @@ def _stated_figures(matched: pl.DataFrame, styles: Mapping[str, SeriesStyle]) ->
         budgets = sorted(set(of_prompt.filter(pl.col("stated"))["budget_tokens"].to_list()))
         data = of_prompt.filter(pl.col("budget_tokens").is_in(budgets))
         present = [q for q in styles if q in set(data["quantization"].to_list())]
-        figure, axes = _axes(legend_rows=math.ceil((len(present) + 1) / 4))
+        figure, axes = _axes(legend_rows=math.ceil((len(present) + 1) / _LEGEND_COLUMNS))
         for index, name in enumerate(present):
             style = styles[name]
             offset = (index - (len(present) - 1) / 2) * 0.75 / max(len(present), 2)

@@ -23,8 +23,16 @@ from edgequant.report.style import (
     percent,
     series_styles,
     significant,
+    tick_duration,
 )
-from edgequant.report.words import describe_crossovers, explain_speed, headline, label
+from edgequant.report.words import (
+    crossovers_at_the_top,
+    describe_crossovers,
+    explain_speed,
+    headline,
+    interval_words,
+    label,
+)
 
 FIGURES_FOLDER = "figures"
 _WHAT_IFS = ("predicted", "study")
@@ -42,7 +50,9 @@ class SourceView:
     crossovers: list[str]
     crossover_rows: list[dict[str, object]]
     uncertain: list[str]
+    more: bool
     why: str | None
+    notes: list[str]
     best: list[dict[str, object]]
     models: list[LatencyModel]
     figures: list[Figure]
@@ -95,11 +105,13 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["between"] = interval_words
     environment.filters.update(
         duration=duration,
         percent=percent,
         byte_size=byte_size,
         significant=significant,
+        limit=tick_duration,
         sentence=lambda text: text[:1].upper() + text[1:],
     )
     manifest = inputs.manifest
@@ -170,6 +182,11 @@ def _sources(
     for name in names:
         of_source = matched.crossovers.filter(pl.col("latency_source") == name)
         sure = of_source.filter(pl.col("confident"))
+        overall = sure.filter(pl.col("prompt") == ANY_PROMPT)
+        at_the_top = crossovers_at_the_top(
+            overall, matched.matched.filter(pl.col("latency_source") == name)
+        )
+        own_models = [m for m in models if m.source == name]
         places = {quantization: place for place, quantization in enumerate(order)}
         views.append(
             SourceView(
@@ -178,13 +195,15 @@ def _sources(
                 meaning=SOURCE_MEANINGS.get(name, ""),
                 what_if=name in _WHAT_IFS,
                 headline=headline(matched.best, name),
-                crossovers=describe_crossovers(matched.crossovers, name),
+                crossovers=describe_crossovers(at_the_top, name),
+                more=overall.height > at_the_top.height,
                 crossover_rows=sure.to_dicts(),
                 uncertain=_uncertain(of_source),
                 why=explain_speed(models, name, order),
+                notes=list(dict.fromkeys(m.note.rstrip(".") for m in own_models if m.note)),
                 best=matched.best.filter(pl.col("latency_source") == name).to_dicts(),
                 models=sorted(
-                    (m for m in models if m.source == name),
+                    own_models,
                     key=lambda m: places.get(m.quantization, len(places)),
                 ),
                 figures=[f for f in figures if f.group == f"seconds-{name}"],

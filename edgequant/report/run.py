@@ -12,7 +12,7 @@ from edgequant import __version__
 from edgequant.core.artefact import FileRecord
 from edgequant.core.errors import ArtefactError, DataFrameError
 from edgequant.evaluation.matched_files import read_matched
-from edgequant.evaluation.matching import Mapping, MatchedResult
+from edgequant.evaluation.matching import RESAMPLES, SEED, Mapping, MatchedResult
 from edgequant.latency.model import LatencyModel
 
 MANIFEST_NAME = "manifest.json"
@@ -77,8 +77,8 @@ class MatchRecord(_Record):
     """How answers and seconds were joined."""
 
     mapping: Mapping = "seconds"
-    resamples: int | None = None
-    seed: int | None = None
+    resamples: int = RESAMPLES
+    seed: int = SEED
     notes: list[str] = Field(default_factory=list)
 
 

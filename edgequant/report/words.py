@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import polars as pl
 
 from edgequant.evaluation.matching import ANY_PROMPT
 from edgequant.latency.model import LatencyModel
-from edgequant.report.style import SOURCE_LABELS, duration
+from edgequant.report.style import SOURCE_LABELS, duration, tick_duration
 
 
 def rounded_percent(share: float) -> str:
@@ -47,22 +48,27 @@ def headline(best: pl.DataFrame, source: str) -> list[str]:
     for quantization, group in groupby(rows, key=lambda row: str(row["quantization"])):
         members = list(group)
         first, last = members[0], members[-1]
-        span = f"Within {duration(first['time_limit_seconds'])}"
+        span = f"Within {tick_duration(first['time_limit_seconds'])}"
         reach = f"{rounded_percent(first['accuracy'])} right ({describe_choice(first)})"
         sentence = f"{span}, take {quantization}: {reach}"
         if len(members) > 1:
             sentence += (
                 f", rising to {rounded_percent(last['accuracy'])} within "
-                f"{duration(last['time_limit_seconds'])} ({describe_choice(last)})"
+                f"{tick_duration(last['time_limit_seconds'])} ({describe_choice(last)})"
                 if last["accuracy"] > first["accuracy"]
-                else f", up to {duration(last['time_limit_seconds'])}"
+                else f", up to {tick_duration(last['time_limit_seconds'])}"
             )
         sentences.append(sentence + ".")
     return sentences
 
 
 def describe_crossovers(crossovers: pl.DataFrame, source: str) -> list[str]:
-    """The changes of lead over all prompts and budgets that are beyond chance."""
+    """The changes of lead over all prompts and budgets that are beyond chance.
+
+    Args:
+        crossovers: the table of crossovers, or some of its rows.
+        source: latency source to speak about.
+    """
     rows = crossovers.filter(
         (pl.col("latency_source") == source)
         & pl.col("confident")
@@ -70,10 +76,35 @@ def describe_crossovers(crossovers: pl.DataFrame, source: str) -> list[str]:
     ).sort("seconds")
     return [
         f"{row['first_quantization']} is ahead of {row['second_quantization']} until "
-        f"{duration(row['seconds'])} (95 % interval {duration(row['seconds_low'])} to "
-        f"{duration(row['seconds_high'])}), {row['second_quantization']} from there on."
+        f"{duration(row['seconds'])} (95 % interval: {interval_words(row)}), "
+        f"{row['second_quantization']} from there on."
         for row in rows.iter_rows(named=True)
     ]
+
+
+def interval_words(row: Mapping[str, Any]) -> str:
+    """A crossover's interval; where its ends agree, every resample put it at the same step."""
+    low, high = duration(row["seconds_low"]), duration(row["seconds_high"])
+    return "the same in all resamples" if low == high else f"{low} to {high}"
+
+
+def crossovers_at_the_top(crossovers: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    """The crossovers after which the new leader is the best of all quantizations.
+
+    Args:
+        crossovers: of one source and prompt (or of all prompts).
+        matched: rows of the same source and prompt.
+    """
+
+    def leads(row: Mapping[str, Any]) -> bool:
+        within = matched.filter(pl.col("seconds") <= row["seconds"] * (1 + 1e-9))
+        best = within.group_by("quantization").agg(pl.col("accuracy").max())
+        own = best.filter(pl.col("quantization") == row["second_quantization"])["accuracy"]
+        highest = best["accuracy"].max()
+        return len(own) > 0 and own[0] == highest
+
+    kept = [leads(row) for row in crossovers.iter_rows(named=True)]
+    return crossovers.filter(pl.Series(kept, dtype=pl.Boolean))
 
 
 def explain_speed(
@@ -94,8 +125,7 @@ def explain_speed(
     if seconds[many] >= seconds[few]:
         return None
     where = (
-        "An emulator executes instructions one by one and knows no memory bandwidth, so its time "
-        "follows the number of instructions alone. "
+        "The emulated clock counts instructions and knows no memory bandwidth. "
         if source == "emulated"
         else ""
     )
