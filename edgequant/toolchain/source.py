@@ -145,7 +145,7 @@ def unpack(archive: Path, folder: Path, *, subtree: str | None) -> None:
                 raise SourceError(f"has no {prefix}", subject=archive)
             shown.update(0, total=len(wanted))
             for member in wanted:
-                stream.extract(member, draft, filter="data")
+                _extract(stream, member, draft)
                 shown.advance()
         if folder.exists():
             shutil.rmtree(folder)
@@ -154,6 +154,20 @@ def unpack(archive: Path, folder: Path, *, subtree: str | None) -> None:
         raise SourceError(f"cannot be unpacked: {error}", subject=archive) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _extract(stream: tarfile.TarFile, member: tarfile.TarInfo, draft: Path) -> None:
+    """Write one checked member, as ours and with ordinary permissions."""
+    if hasattr(tarfile, "data_filter"):
+        stream.extract(member, draft, filter="data")
+        return
+    # Python 3.11.0 to 3.11.3, Debian 12's among them, have no filters: the same by hand.
+    parent = (draft / member.name).parent
+    if not parent.resolve().is_relative_to(draft.resolve()):
+        raise tarfile.TarError(f"{member.name!r} would be written through a link, outside")
+    member.uid, member.gid, member.uname, member.gname = os.geteuid(), os.getegid(), "", ""
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    stream.extract(member, draft)
 
 
 def check_member(member: tarfile.TarInfo, archive: Path) -> None:
