@@ -29,8 +29,10 @@ _MULTIPLIER = re.compile(
     r"\b(?:dozens?|hundreds?|thousands?|millions?|billions?|pairs?|scores?|halves|half|third|mod)\b",
     re.IGNORECASE,
 )
-_HASH_ANSWER = re.compile(r"####\s{0,20}(\S[^\n]{0,80})")
-_ANSWER_IS = re.compile(r"answer\s{1,10}is:?\s{0,10}([^\n]{1,80})", re.IGNORECASE)
+_HASH_ANSWER = re.compile(r"####")
+_ANSWER_IS = re.compile(r"answer\s{1,10}is", re.IGNORECASE)
+# How far behind such words their number is looked for, on the same line.
+_REACH_CHARACTERS = 80
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?", re.ASCII)
 
 
@@ -157,7 +159,8 @@ def find_fallback(text: str) -> int | None:
     for pattern in (_HASH_ANSWER, _ANSWER_IS):
         found = _last(pattern, text)
         if found is not None:
-            number = _NUMBER.search(found.group(1))
+            line, _, _ = text[found.end() : found.end() + _REACH_CHARACTERS].partition("\n")
+            number = _NUMBER.search(line)
             return _number_value(number.group()) if number else None
     found = _last(_NUMBER, text)
     return _number_value(found.group()) if found else None

@@ -258,14 +258,13 @@ def round_limits(shortest: float, longest: float) -> list[float]:
 def _limits(
     shortest: float, longest: float, decade: Sequence[float], minutes: Sequence[float]
 ) -> list[float]:
-    lowest = math.floor(math.log10(shortest))
-    highest = max(math.ceil(math.log10(longest)), lowest) + 1
-    powers = range(lowest, highest + 1)
-    named = {limit for e in powers for step in decade if (limit := float(f"{step}e{e}")) < 60}
+    powers = range(
+        min(math.floor(math.log10(shortest)), 0), max(math.ceil(math.log10(longest)), 0) + 2
+    )
+    in_decades = [float(f"{step}e{power}") for power in powers for step in decade]
+    named = {limit for limit in in_decades if limit < 60}
     named |= {60.0 * step for step in minutes}
-    named |= {
-        3600 * limit for e in powers for step in decade if (limit := float(f"{step}e{e}")) >= 1
-    }
+    named |= {3600 * limit for limit in in_decades if limit >= 1}
     fitting = sorted(limit for limit in named if limit >= shortest)
     last = next(place for place, limit in enumerate(fitting) if limit >= longest)
     return fitting[: last + 1]

@@ -151,9 +151,13 @@ def _svg(figure: Any) -> str:
     return stream.getvalue().replace("'DejaVu Sans'", _FONTS)
 
 
+def _legend_rows(entries: int) -> int:
+    return max(1, math.ceil(entries / _LEGEND_COLUMNS))
+
+
 def _legend(figure: Any, handles: Sequence[Any]) -> None:
     """Above the plot: there it covers no data."""
-    rows = math.ceil(len(handles) / _LEGEND_COLUMNS)
+    rows = _legend_rows(len(handles))
     columns = math.ceil(len(handles) / rows)
     # The legend fills columns; people read rows.
     handles = [h for column in range(columns) for h in handles[column::columns]]
@@ -224,7 +228,7 @@ def _latency_figures(
     present = [q for q in styles if q in set(decode["quantization"].to_list())]
     if not present:
         return
-    figure, axes = _axes()
+    figure, axes = _axes(legend_rows=_legend_rows(len(present)))
     handles, low, high = [], math.inf, 0.0
     for name in present:
         values = np.sort(decode.filter(pl.col("quantization") == name)["seconds"].to_numpy())
@@ -368,9 +372,7 @@ def _accuracy_svg(
 ) -> str:
     present = [q for q in styles if q in set(data["quantization"].to_list())]
     stated = data.filter(pl.col("stated"))
-    figure, axes = _axes(
-        legend_rows=math.ceil((len(present) + (stated.height > 0)) / _LEGEND_COLUMNS)
-    )
+    figure, axes = _axes(legend_rows=_legend_rows(len(present) + (stated.height > 0)))
     for name in present:
         style = styles[name]
         line = data.filter((pl.col("quantization") == name) & ~pl.col("stated")).sort("x")
@@ -432,7 +434,7 @@ def _envelope_svg(
     envelope: pl.DataFrame, marks: pl.DataFrame, styles: Mapping[str, SeriesStyle], label: str
 ) -> str:
     present = [q for q in styles if q in set(envelope["quantization"].to_list())]
-    figure, axes = _axes(legend_rows=math.ceil(max(len(present), 1) / _LEGEND_COLUMNS))
+    figure, axes = _axes(legend_rows=_legend_rows(len(present)))
     if not present:
         axes.text(0.5, 0.5, "no right answer", transform=axes.transAxes, ha="center")
         return _svg(figure)
@@ -482,6 +484,7 @@ def _mark_crossovers(axes: Any, marks: pl.DataFrame) -> None:
             va="top",
             fontsize=8,
             color=INK,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
         )
 
 
@@ -498,7 +501,7 @@ def _stated_figures(matched: pl.DataFrame, styles: Mapping[str, SeriesStyle]) ->
         budgets = sorted(set(of_prompt.filter(pl.col("stated"))["budget_tokens"].to_list()))
         data = of_prompt.filter(pl.col("budget_tokens").is_in(budgets))
         present = [q for q in styles if q in set(data["quantization"].to_list())]
-        figure, axes = _axes(legend_rows=math.ceil((len(present) + 1) / _LEGEND_COLUMNS))
+        figure, axes = _axes(legend_rows=_legend_rows(len(present) + 1))
         for index, name in enumerate(present):
             style = styles[name]
             offset = (index - (len(present) - 1) / 2) * 0.75 / max(len(present), 2)

@@ -75,10 +75,9 @@ def significant(value: float, digits: int = 3) -> str:
     """A number with so many significant digits, without an exponent in the usual range."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
+    value = float(f"{value:.{digits - 1}e}")
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, decimals)
-    text = f"{rounded:,.{max(decimals, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and digits > 3 else text
+    return f"{value:,.{max(decimals, 0)}f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -1,0 +1,250 @@
+"""The page: self-contained, labelled, complete, and drawn again from a run folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from edgequant.core.errors import ArtefactError, DataFrameError
+from edgequant.evaluation.matched_files import write_matched
+from edgequant.report.page import write_report
+from edgequant.report.run import ReportInputs, RunManifest, load_run
+from tests.report.synthetic_run import report_inputs
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; collects ids, links and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
+        for name in ("href", "xlink:href"):
+            if values.get(name):
+                self.links.append(str(values[name]))
+        if values.get("src"):
+            self.sources.append(str(values["src"]))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open and "script" not in self.open:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def inputs() -> ReportInputs:
+    return report_inputs(80, resamples=200)
+
+
+@pytest.fixture(scope="module")
+def run_folder(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_report(folder, inputs)
+    write_matched(folder, inputs.matched)
+    inputs.latency.write_parquet(folder / "latency.parquet")
+    assert inputs.answers is not None
+    inputs.answers.write_parquet(folder / "answers.parquet")
+    (folder / "manifest.json").write_text(inputs.manifest.model_dump_json(indent=2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path) -> Page:
+    return Page((run_folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed(page: Page) -> None:
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_page_needs_no_network(page: Page, run_folder: Path) -> None:
+    assert page.sources == []
+    for link in page.links:
+        assert link.startswith(("#", "figures/", "data:")), link
+    text = (run_folder / "report.html").read_text(encoding="utf-8")
+    # Names of XML namespaces are no addresses that are fetched.
+    assert not re.search(r"(url\(|@import|src=)[\"']?https?:", text)
+    assert "<script" not in text
+
+
+def test_every_link_leads_somewhere(page: Page, run_folder: Path) -> None:
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        elif not link.startswith("data:"):
+            assert (run_folder / link).is_file(), link
+
+
+def test_every_reference_inside_the_figures_is_there(run_folder: Path, page: Page) -> None:
+    text = (run_folder / "report.html").read_text(encoding="utf-8")
+    references = set(re.findall(r"url\(#([^)]+)\)", text))
+    assert references
+    assert references <= set(page.ids)
+
+
+def test_sources_are_labelled_and_facts_are_shown(page: Page, inputs: ReportInputs) -> None:
+    for words in (
+        "EMULATED",
+        "PREDICTED",
+        "STUDY LATENCIES",
+        "UNRELIABLE",
+        "killed by signal 9",
+        "asimddp",
+        "0c1e57098",
+        "Q8_0 is also the faster one",
+        "No study latency for Q3_K_M, Q4_K_M",
+        "mean prompt tokens × prefill seconds per token + (budget − 1) × decode seconds",
+        "Follow <this> pattern & \\boxed{}.",
+        inputs.manifest.models[0].sha256,
+    ):
+        assert words in page.text, words
+    assert "None" not in page.text
+    assert "nan" not in re.findall(r"[a-z]+", page.text)
+
+
+def test_every_figure_of_seconds_says_where_they_come_from(run_folder: Path) -> None:
+    figures = sorted((run_folder / "figures").glob("*seconds*.svg"))
+    assert len(figures) == 9
+    for path in figures:
+        label = re.search(r"(emulated|predicted|study latencies)", path.read_text())
+        assert label
+        assert label.group().split()[0] in path.name
+
+
+def test_figures_are_xml_with_the_data_beside_them(run_folder: Path) -> None:
+    svgs = sorted((run_folder / "figures").glob("*.svg"))
+    assert len(svgs) == 14
+    for path in svgs:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+        assert "nan" not in path.read_text().lower().split()
+        assert pl.read_csv(path.with_suffix(".csv")).height > 0
+
+
+def test_a_run_folder_is_drawn_again_the_same(run_folder: Path, tmp_path: Path) -> None:
+    write_report(tmp_path, load_run(run_folder))
+    first = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == first
+
+
+def test_hostile_texts_are_escaped(inputs: ReportInputs, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>\"'&"
+    values = json.loads(inputs.manifest.model_dump_json())
+    values["experiment"]["name"] = hostile
+    values["board"]["facts"] = {hostile: hostile}
+    values["prompts"] = [{"name": hostile, "system": hostile}]
+    assert inputs.answers is not None
+    changed = ReportInputs(
+        RunManifest.model_validate(values),
+        inputs.latency,
+        inputs.answers.with_columns(text=pl.lit(hostile)),
+        inputs.matched,
+    )
+    text = write_report(tmp_path, changed).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert Page(text).open == []
+
+
+def test_a_run_without_answers_or_models_or_facts_is_still_drawn(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    bare = inputs.manifest.model_copy(
+        update={"models": [], "prompts": [], "stages": [], "generation": {}}
+    )
+    path = write_report(tmp_path, ReportInputs(bare, inputs.latency, None, inputs.matched))
+    assert Page(path.read_text(encoding="utf-8")).open == []
+
+
+def test_what_is_no_run_folder_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"no manifest\.json"):
+        load_run(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text("{}")
+    with pytest.raises(ArtefactError, match="created"):
+        load_run(tmp_path)
+    values = json.loads((run_folder / "manifest.json").read_text())
+    manifest.write_text(json.dumps({**values, "schema_version": 99}))
+    with pytest.raises(ArtefactError, match="schema version 99"):
+        load_run(tmp_path)
+    manifest.write_text(json.dumps(values))
+    with pytest.raises(DataFrameError, match=r"latency\.parquet"):
+        load_run(tmp_path)
+    (tmp_path / "latency.parquet").write_text("no Parquet")
+    with pytest.raises(DataFrameError, match="Parquet"):
+        load_run(tmp_path)
+
+
+def edgequant(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from edgequant.cli.app import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_verb_report(run_folder: Path, tmp_path: Path) -> None:
+    done = edgequant("report", run_folder, "--out", tmp_path / "new", "--json")
+    assert done.returncode == 0, done.stderr
+    assert Path(json.loads(done.stdout)["report"]).is_file()
+    done = edgequant("report", tmp_path)
+    assert done.returncode == ArtefactError.exit_code
+    assert "Next step" in done.stderr
+
+
+def test_the_verb_match(run_folder: Path, tmp_path: Path) -> None:
+    answers, latency = run_folder / "answers.parquet", run_folder / "latency.parquet"
+    done = edgequant(
+        "match", "--answers", answers, "--latency", latency, "--study", "--budget", "50",
+        "--within", "5", "--within", "7200", "--resamples", "100", "--out", tmp_path / "m",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "EMULATED" in done.stdout
+    assert "STUDY LATENCIES" in done.stdout
+    matched = pl.read_csv(tmp_path / "m" / "matched.csv")
+    assert set(matched["latency_source"]) == {"emulated", "study"}
+    assert 50 in matched["budget_tokens"].to_list()
+    assert pl.read_csv(tmp_path / "m" / "best.csv")["time_limit_seconds"].to_list() == [
+        5.0, 7200.0, 5.0, 7200.0,
+    ]  # fmt: skip
+
+
+def test_the_verb_match_names_what_is_missing(run_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "answers.parquet"
+    pl.read_parquet(run_folder / "answers.parquet").drop("token_texts").write_parquet(broken)
+    out = tmp_path / "m"
+    done = edgequant("match", "--answers", broken, "--study", "--out", out, "--json")
+    assert done.returncode == DataFrameError.exit_code
+    assert "token_texts" in json.loads(done.stdout)["cause"]
+    assert not out.exists()
+    assert edgequant("match", "--answers", broken, "--out", out).returncode == 2
