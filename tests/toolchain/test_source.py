@@ -120,6 +120,48 @@ def test_only_the_tree_is_unpacked(tmp_path: Path) -> None:
     assert not (tmp_path / "tree" / "pyproject.toml").exists()
 
 
+def test_a_python_without_tar_filters_unpacks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12's Python 3.11.2 has none."""
+    script = member(f"{TOP}/vendor/llama.cpp/run.sh")
+    script.mode = 0o4777
+    archive = write_archive(tmp_path / "a.tar.gz", [script])
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    monkeypatch.setattr(
+        tarfile.TarFile, "extract", lambda self, member, path: real_extract(self, member, path)
+    )
+    unpack(archive, tmp_path / "tree", subtree="vendor/llama.cpp")
+    unpacked = tmp_path / "tree" / "run.sh"
+    assert unpacked.stat().st_mode & 0o7777 == 0o755
+    assert unpacked.stat().st_uid == os.geteuid()
+    assert (tmp_path / "tree" / NEEDED_FILES[0]).is_file()
+
+
+def test_a_python_without_tar_filters_follows_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two links that each stay inside can lead out together: what is written must not follow."""
+    inside = f"{TOP}/vendor/llama.cpp"
+    links = [
+        member(f"{inside}/d", tarfile.DIRTYPE),
+        member(f"{inside}/p/q/r/s", tarfile.SYMTYPE, "../../../d"),
+        member(f"{inside}/p/q/r/s/up", tarfile.SYMTYPE, "../../../../../../.."),
+        member(f"{inside}/p/q/r/s/up/evil"),
+    ]
+    archive = write_archive(tmp_path / "a.tar.gz", links)
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with pytest.raises(SourceError):
+        unpack(archive, tmp_path / "tree", subtree="vendor/llama.cpp")
+    assert not list(tmp_path.rglob("evil"))
+    assert not (tmp_path / "tree").exists()
+
+
+def real_extract(stream: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    """Extraction as Python 3.11.2 has it: no filter, so the archive's mode and owner are used."""
+    stream._extract_member(member, str(path / member.name))  # type: ignore[attr-defined]
+
+
 def test_a_truncated_archive_is_an_error(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "a.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-40])
