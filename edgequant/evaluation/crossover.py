@@ -22,6 +22,10 @@ SHORTEST_LEAD = 1.1
 """A lead must last so long (as a factor on time) to count: shorter ones come from the steps between
 the budgets that were tried, and one more budget would close them."""
 
+FEWEST_DIFFERING = 6
+"""A lead must be this many questions: fewer, all in favour of one, are not yet significant in the
+exact sign test (2 * 0.5**5 > 0.05), however narrow the bootstrap finds the few questions spread."""
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -102,10 +106,11 @@ def compare(first: Curve, second: Curve, questions: int) -> Comparison:
     """Find the changes of lead between two curves.
 
     A lead is beyond chance where the difference leaves a 95 % band that holds for all times at
-    once (studentized bootstrap). Between two such leads of different owners lies a crossover: the
-    time that best splits the span into a part of the one and a part of the other, each time
-    weighted by its lead and by the logarithm of its length. With one change of sign that is the
-    time of this change; with several by chance, it does not jump to the first or last of them.
+    once (studentized bootstrap), and is of some questions (:data:`FEWEST_DIFFERING`). Between two
+    such leads of different owners lies a crossover: the time that best splits the span into a part
+    of the one and a part of the other, each time weighted by its lead and by the logarithm of its
+    length. With one change of sign that is the time of this change; with several by chance, it
+    does not jump to the first or last of them.
     The same is done with each resample for the interval.
 
     Args:
@@ -149,7 +154,9 @@ def _sure_owners(difference: Floats, resampled: Floats, questions: int) -> npt.N
     spread = np.maximum(resampled.std(axis=0), 2 / questions)
     deviation = np.abs(resampled - difference) / spread
     critical = float(np.quantile(deviation.max(axis=1), LEVEL))
-    sure = np.abs(difference) > critical * spread
+    # Half a question of room for rounding: differences are whole questions.
+    fewest = (FEWEST_DIFFERING - 0.5) / questions
+    sure = np.abs(difference) > np.maximum(critical * spread, fewest)
     return np.where(sure, np.sign(difference), 0).astype(np.int64)
 
 

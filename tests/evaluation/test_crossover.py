@@ -137,3 +137,91 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
             hits += crossover.seconds_low / 1.13 <= 10 <= crossover.seconds_high * 1.13
     assert trials >= 30
     assert hits / trials >= 0.85
+
+
+def of_questions(seconds: list[float], right: list[set[int]], n: int) -> Curve:
+    """Points with these questions right, of n."""
+    correct = np.array([[q in some for some in right] for q in range(n)])
+    weights = resampling_weights(n, 1000, seed=3)
+    return Curve(np.array(seconds), correct.mean(axis=0), weights @ correct.astype(np.float32))
+
+
+def test_one_crossing_without_chance_has_an_interval_of_no_width() -> None:
+    first = of_questions([2.0], [set(range(60))], 100)
+    second = of_questions([10.0], [set(range(90))], 100)
+    (crossover,) = compare(first, second, 100).crossovers
+    assert (crossover.seconds_low, crossover.seconds, crossover.seconds_high) == (10, 10, 10)
+    assert crossover.lead_before == pytest.approx(0.6)
+    assert crossover.lead_after == pytest.approx(0.3)
+
+
+def test_curves_that_touch_do_not_cross() -> None:
+    # The second catches up at 4 s, for good or until the first leads again.
+    first = curve([1, 2, 16], [0.3, 0.5, 0.9])
+    for second in (curve([1, 4], [0.1, 0.5]), curve([1, 4, 32], [0.1, 0.5, 0.9], shift=70)):
+        found = compare(first, second, N)
+        assert (found.crossovers, found.sign_changes) == ((), 0)
+        assert found.surely_ahead == "first"
+
+
+def test_a_point_that_is_no_better_than_a_quicker_one_changes_nothing() -> None:
+    first = curve([1, 2, 4], [0.2, 0.4, 0.5])
+    second = curve([3, 6, 8], [0.1, 0.3, 0.9], shift=90)
+    worse = curve([1, 2, 3, 4, 5, 7], [0.2, 0.4, 0.1, 0.5, 0.0, 0.2])
+    (one,), (other,) = compare(first, second, N).crossovers, compare(worse, second, N).crossovers
+    assert (one.seconds, one.lead_before, one.lead_after) == (
+        other.seconds,
+        other.lead_before,
+        other.lead_after,
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_a_handful_of_questions_proves_no_lead(n: int) -> None:
+    """All for the one and none for the other: the bootstrap alone sees no spread at all."""
+    everything, nothing = of_questions([1.0], [set(range(n))], n), of_questions([1.0], [set()], n)
+    assert compare(everything, nothing, n).surely_ahead is None
+
+
+def test_three_questions_ahead_and_three_behind_are_counted_not_believed() -> None:
+    first = of_questions([1.0], [set(range(3))], 6)
+    second = of_questions([5.0], [set(range(6))], 6)
+    found = compare(first, second, 6)
+    assert found.crossovers == ()
+    assert found.sign_changes == 1
+
+
+def test_twenty_questions_of_noise_are_seldom_believed() -> None:
+    """Both answer by the same chances, so each crossover is one by chance."""
+    random = np.random.default_rng(11)
+    seconds = np.geomspace(1, 100, 25)
+    weights = resampling_weights(20, 500, seed=3)
+    chance = np.linspace(0.2, 0.7, 25)
+    crossings = leads = changes = 0
+    for _ in range(100):
+        ease = random.uniform(size=(20, 1))
+        curves = []
+        for _ in range(2):
+            correct = 0.5 * ease + 0.5 * random.uniform(size=(20, 1)) < chance
+            curves.append(
+                Curve(seconds, correct.mean(axis=0), weights @ correct.astype(np.float32))
+            )
+        found = compare(curves[0], curves[1], 20)
+        crossings += len(found.crossovers)
+        leads += found.surely_ahead is not None
+        changes += found.sign_changes
+    assert changes > 50  # the curves do cross, by chance
+    assert crossings == 0
+    assert leads <= 15  # 5 % are wanted
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_the_unit_of_time_does_not_matter(factor: float) -> None:
+    first = curve([1, 2, 4], [0.2, 0.4, 0.5])
+    second = curve([3, 6, 8], [0.1, 0.3, 0.9], shift=90)
+    (one,) = compare(first, second, N).crossovers
+    first, second = (Curve(c.seconds * factor, c.accuracy, c.resampled) for c in (first, second))
+    (other,) = compare(first, second, N).crossovers
+    assert other.seconds == pytest.approx(one.seconds * factor)
+    assert other.seconds_low == pytest.approx(one.seconds_low * factor)
+    assert other.seconds_high == pytest.approx(one.seconds_high * factor)

@@ -78,3 +78,53 @@ def test_resampled_accuracies_spread_as_the_binomial_does() -> None:
 
 def test_percentile_interval() -> None:
     assert percentile_interval(list(range(101))) == pytest.approx((2.5, 97.5))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 200, 1319])
+def test_wilson_is_scipys_at_and_near_the_edges(n: int) -> None:
+    for right in sorted({0, 1, n // 2, n - 1, n}):
+        expected = binomtest(right, n).proportion_ci(method="wilson")
+        assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_is_the_binomial_test_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:
+    first, second = np.array(pairs).T
+    only_first, differing = int((first & ~second).sum()), int((first != second).sum())
+    expected = binomtest(only_first, differing).pvalue if differing else 1.0
+    assert mcnemar_p(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_does_not_underflow_with_many_questions() -> None:
+    first = np.arange(5000) < 2600
+    expected = binomtest(2600, 5000).pvalue
+    assert mcnemar_p(first, ~first) == pytest.approx(expected, rel=1e-6)
+    assert 0 <= mcnemar_p(np.ones(5000, bool), np.zeros(5000, bool)) < 1e-300
+
+
+def test_resampling_depends_on_its_seed_alone() -> None:
+    one, same, other = (resampling_weights(50, 20, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert one.shape == (20, 50)
+    # Whole questions, drawn with replacement.
+    assert one * 50 == pytest.approx(np.round(one * 50), abs=1e-4)
+
+
+# The sum of two uniform halves is triangular: P(X < 0.65) = 1 - 2 * 0.35**2; P(X < 0.5) = 0.5.
+TRUE_DIFFERENCE = 1 - 2 * 0.35**2 - 0.5
+
+
+def test_the_bootstrap_interval_of_a_paired_difference_covers_about_95_percent() -> None:
+    """Two ways that share what makes a question easy: the true difference is known."""
+    random = np.random.default_rng(20)
+    weights = resampling_weights(150, 600, seed=4)
+    hits = 0
+    for _ in range(300):
+        ease = random.uniform(size=150)
+        first = 0.5 * ease + 0.5 * random.uniform(size=150) < 0.65
+        second = 0.5 * ease + 0.5 * random.uniform(size=150) < 0.5
+        resampled = weights @ (first.astype(np.float32) - second.astype(np.float32))
+        low, high = percentile_interval(resampled)
+        hits += low <= TRUE_DIFFERENCE <= high
+    assert 0.91 <= hits / 300 <= 0.98
