@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from edgequant import __version__
 from edgequant.core.errors import EdgequantError
+
+# Exit codes that belong to no class of error; a shell gives the last two to killed programs too.
+USAGE_ERROR = 2
+INTERRUPTED = 130
+OUTPUT_GONE = 141
+
+# What typer raises for wrong options and arguments; it has no public name for all of them.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 # Verb to (module, one line of help). Listing them here keeps `edgequant --help` free of imports.
 VERBS: dict[str, tuple[str, str]] = {
@@ -41,6 +52,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     """
     app = typer.Typer(
         name="edgequant",
+        cls=_Root,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -77,20 +89,63 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: every purposeful error becomes one message and its own exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Entry point: whatever goes wrong becomes one message and its own exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # What is ignored stays so: nohup ignores SIGHUP.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminate)
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        make_app(sys.argv[1:])()
+        code = make_app(arguments)(arguments, standalone_mode=False)
     except EdgequantError as error:
-        _show_error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("Interrupted; the next run goes on from here.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
+        return _show_error(error)
+    except _USAGE_ERROR as error:
+        return _show_usage_error(error)
+    except (KeyboardInterrupt, _Interrupted):
+        return _show_interrupted()
+    except (BrokenPipeError, _OutputGoneError):
         # The reader of our output went away (`edgequant ... | head`): not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return OUTPUT_GONE
+    except Exception as error:
+        from edgequant.core.unexpected import explain
+
+        return _show_error(explain(error))
+    return code if isinstance(code, int) else 0
+
+
+class _Interrupted(Exception):  # noqa: N818 (no error: the user asked for it)
+    """Ctrl-C, in a form that typer passes on."""
+
+
+class _OutputGoneError(Exception):
+    """Nobody reads our output, in a form that typer passes on."""
+
+
+class _Root(TyperGroup):
+    """The command tree; typer would end us on its own on Ctrl-C and on a broken pipe."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+        except BrokenPipeError as error:
+            if not _output_gone():
+                # A pipe or connection of ours to another program: an error like any other.
+                raise ConnectionError(str(error)) from error
+            raise _OutputGoneError from error
+
+
+def _output_gone() -> bool:
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -98,9 +153,44 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show_error(error: EdgequantError) -> None:
+def _show_error(error: EdgequantError) -> int:
+    _print_json(error.as_dict())
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _show_usage_error(error: Exception) -> int:
+    message = getattr(error, "format_message", error.__str__)()
+    _print_json(
+        {
+            "error": "UsageError",
+            "exit_code": USAGE_ERROR,
+            "cause": message,
+            "subject": None,
+            "next_step": "see --help",
+        }
+    )
+    getattr(error, "show", lambda: print(message, file=sys.stderr))()
+    return USAGE_ERROR
+
+
+def _show_interrupted() -> int:
+    message = "interrupted; what is finished is kept, and the next run goes on from here"
+    _print_json(
+        {
+            "error": "Interrupted",
+            "exit_code": INTERRUPTED,
+            "cause": message,
+            "subject": None,
+            "next_step": "run the same command again",
+        }
+    )
+    print(message.capitalize() + ".", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _print_json(value: dict[str, object]) -> None:
     if "--json" in sys.argv:
         import json
 
-        print(json.dumps(error.as_dict()))
-    print(f"error: {error}", file=sys.stderr)
+        print(json.dumps(value, indent=2, ensure_ascii=False))

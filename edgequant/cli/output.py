@@ -14,6 +14,12 @@ PIPE_WIDTH = 200
 JSON_OPTION = typer.Option(False, "--json", help="Print the result as JSON on stdout.")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command what happens; rich would exit with status 1."""
+        raise
+
+
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
@@ -29,8 +35,8 @@ def print_table(
         table.add_column(column, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*("–" if cell is None else str(cell) for cell in row))
-    console = Console()
+    console = _Console()
     if not console.is_terminal:
         # Whoever reads a file or a pipe wants whole cells, not 80 columns.
-        console = Console(width=PIPE_WIDTH)
+        console = _Console(width=PIPE_WIDTH)
     console.print(table)

@@ -207,3 +207,15 @@ class DiskFullError(EdgequantError):
     """The disk of this machine is full."""
 
     exit_code = 60
+
+
+class FileAccessError(EdgequantError):
+    """A file or folder of this machine cannot be read or written, or something is in its place."""
+
+    exit_code = 61
+
+
+class InternalError(EdgequantError):
+    """A mistake of edgequant itself: the traceback is in the log that the message names."""
+
+    exit_code = 70

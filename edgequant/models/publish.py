@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from edgequant.core.errors import DiskFullError, EdgequantError
+from edgequant.core.errors import DiskFullError, FileAccessError
 from edgequant.core.progress import task
 from edgequant.models.quantize import Models
 
@@ -20,7 +20,7 @@ def publish(models: Models, out: Path) -> dict[str, Path]:
 
     Raises:
         DiskFullError: no space left where ``out`` is.
-        EdgequantError: ``out`` is not a folder, or cannot be written to.
+        FileAccessError: ``out`` is not a folder, or cannot be written to.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def publish(models: Models, out: Path) -> dict[str, Path]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFullError("no space left for the models", subject=out) from error
-        raise EdgequantError(
+        raise FileAccessError(
             f"cannot be written to: {error.strerror}",
             subject=out,
             next_step="give another folder with --out",

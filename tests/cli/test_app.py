@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 from edgequant.cli.app import VERBS
 from edgequant.core import errors
 
+CALL = "from edgequant.cli.app import main; main()"
 HEAVY = {"torch", "transformers", "matplotlib", "polars", "numpy", "fabric", "paramiko", "httpx"}
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from edgequant.cli.app import main; main()", *arguments],
+        [sys.executable, "-c", CALL, *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -63,6 +65,32 @@ def test_an_error_names_its_class_and_code_in_json(tmp_path: Path) -> None:
     assert "Next step" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("action", "status", "says"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", 130, "Interrupted"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 130, "Interrupted"),
+        ("os.kill(os.getpid(), signal.SIGHUP)", 130, "Interrupted"),
+        ("raise OSError(28, 'No space left on device')", 60, "no space left on this machine"),
+    ],
+)
+def test_what_ends_a_verb_from_outside_is_told(action: str, status: int, says: str) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from edgequant.cli import app, doctor\n"
+        f"def command():\n    {action}\n    time.sleep(5)\n"
+        "doctor.command = command\n"
+        "sys.argv = ['edgequant', 'doctor']\n"
+        "app.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_each_class_of_error_has_its_own_exit_code() -> None:
     classes = [
         value
@@ -72,3 +100,41 @@ def test_each_class_of_error_has_its_own_exit_code() -> None:
     codes = [c.exit_code for c in classes]
     assert len(codes) == len(set(codes))
     assert all(0 < code < 126 and code != 2 for code in codes)
+
+
+def test_a_usage_error_is_json_too() -> None:
+    done = run("sweep", "--no-such-option", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["exit_code"] == 2
+    assert "--no-such-option" in done.stderr
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -c '{CALL}' board ls | true; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_a_mistake_of_ours_shows_no_traceback(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from edgequant.cli import app, doctor\n"
+        "def command(as_json: bool = False):\n    raise ValueError('no such luck')\n"
+        "doctor.command = command\n"
+        "sys.argv = ['edgequant', 'doctor']\n"
+        "app.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "EDGEQUANT_CACHE": str(tmp_path)},
+    )
+    assert done.returncode == errors.InternalError.exit_code
+    assert "no such luck" in done.stderr
+    assert "Traceback" not in done.stderr
