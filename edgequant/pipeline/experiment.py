@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgequant.core.errors import ExperimentError
 from edgequant.core.toml_file import read_toml_model, require_data_file
+from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
 
 PositiveInt = Annotated[int, Field(gt=0)]
+
+
+def _known_cache_type(name: str) -> str:
+    if name not in CACHE_TYPES:
+        raise ValueError(f"{name!r} is none of {', '.join(CACHE_TYPES)}")
+    return name
+
+
+CacheType = Annotated[str, AfterValidator(_known_cache_type)]
 
 
 class _Section(BaseModel):
@@ -32,8 +42,15 @@ class BoardSection(_Section):
 
     name: str
     """A profile's name or path."""
-    tools: list[str] = ["edgequant-probe"]
+    tools: list[str] = [PROBE_NAME]
     """Binaries to build and deploy; the probe is all that a sweep itself runs."""
+
+    @field_validator("tools")
+    @classmethod
+    def _with_the_probe(cls, tools: list[str]) -> list[str]:
+        if PROBE_NAME not in tools:
+            raise ValueError(f"needs {PROBE_NAME}, which measures")
+        return tools
 
 
 class MeasureSection(_Section):
@@ -43,8 +60,8 @@ class MeasureSection(_Section):
     repeats: PositiveInt = 3
     threads: PositiveInt | None = None
     repack: bool = True
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
     clock: Literal["instructions", "host"] = "instructions"
     """Of a virtual board: nanoseconds that count instructions repeat exactly; those of this host
     depend on what else it does. A real board has its own clock."""
@@ -65,6 +82,14 @@ class EvaluationSection(_Section):
     """Where an answer without a limit is stopped all the same."""
     wrapper: Literal["template", "chatml"] = "template"
 
+    @field_validator("prompts")
+    @classmethod
+    def _each_prompt_once(cls, prompts: list[str]) -> list[str]:
+        repeated = sorted({name for name in prompts if prompts.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} is there more than once")
+        return prompts
+
 
 class WhatIf(_Section):
     """The same answers under other latencies than the board's own."""
@@ -82,13 +107,14 @@ class WhatIf(_Section):
 class Experiment(_Section):
     """One experiment file."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/]*[^/.][^/]*$")]
+    """Also the name of its run folder: without slashes, and not dots alone."""
     description: str = ""
     model: ModelSection
     board: BoardSection
     measure: MeasureSection = MeasureSection()
     evaluation: EvaluationSection
-    time_limits_seconds: list[Annotated[float, Field(gt=0)]] = []
+    time_limits_seconds: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = []
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""
     what_if: list[WhatIf] = []
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgequant.core.artefact import FileRecord, write_json
-from edgequant.core.errors import ArtefactError
+from edgequant.core.errors import FileAccessError
 from edgequant.core.hashing import sha256_file
 
 if TYPE_CHECKING:
@@ -35,23 +37,38 @@ class RunFolder:
     """The run folder. Its manifest is taken away first and put back last: no manifest, no run."""
 
     def __init__(self, path: Path) -> None:
-        """Check that the folder may be written.
+        """Make the folder and check, before any work, that it may be written.
 
         Raises:
-            ArtefactError: it is a file, or holds something else than a run.
+            FileAccessError: it is a file, cannot be written to, or holds something else than a run.
         """
         self.path = path
-        if path.is_dir() and not (self._is_ours() or not any(path.iterdir())):
-            raise ArtefactError(
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            # A trial is the only check that also knows of read-only disks.
+            tempfile.TemporaryFile(dir=path).close()
+        except OSError as error:
+            raise FileAccessError(
+                f"cannot be written to: {error.strerror}",
+                subject=path,
+                next_step="give another folder with --out",
+            ) from error
+        if not self._is_ours() and any(path.iterdir()):
+            raise FileAccessError(
                 "the folder is not empty and holds no run",
                 subject=path,
                 next_step="give another folder with --out",
             )
-        if path.exists() and not path.is_dir():
-            raise ArtefactError("is a file, not a folder", subject=path)
 
     def _is_ours(self) -> bool:
-        return any((self.path / name).exists() for name in (MANIFEST_NAME, LATENCY_NAME))
+        if any((self.path / n).exists() for n in (LATENCY_NAME, f"{LATENCY_NAME}.partial")):
+            return True
+        try:
+            manifest = json.loads((self.path / MANIFEST_NAME).read_bytes())
+        except (OSError, ValueError):
+            return False
+        # Many a project has a manifest.json; ours alone tells of an experiment's latencies.
+        return isinstance(manifest, dict) and "latency_models" in manifest
 
     def write(
         self,
@@ -70,7 +87,7 @@ class RunFolder:
     ) -> RunManifest:
         """Write everything; the manifest last."""
         from edgequant.evaluation.matched_files import write_matched
-        from edgequant.report.page import write_report
+        from edgequant.report.page import FIGURES_FOLDER, write_report
         from edgequant.report.run import (
             BoardRecord,
             ExperimentRecord,
@@ -82,6 +99,8 @@ class RunFolder:
 
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / MANIFEST_NAME).unlink(missing_ok=True)
+        # An earlier run may have had figures that this one does not draw.
+        shutil.rmtree(self.path / FIGURES_FOLDER, ignore_errors=True)
         _copy(latency.path, self.path / LATENCY_NAME)
         _copy(answers.path, self.path / ANSWERS_NAME)
         write_matched(self.path, matched)

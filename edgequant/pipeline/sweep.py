@@ -149,16 +149,20 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
     """Read every small file first: a misspelt name must not surface after an hour of work."""
     from edgequant.boards.profile import load_profile
     from edgequant.evaluation.datasets import load_questions
-    from edgequant.evaluation.prompts import load_prompt
+    from edgequant.evaluation.prompts import load_prompt, render
     from edgequant.models.folder import check_model_folder
     from edgequant.models.quantize import canonical_types
 
     check_model_folder(experiment.model.folder)
     evaluation = experiment.evaluation
+    prompts = [load_prompt(name) for name in evaluation.prompts]
+    for prompt in prompts:
+        for budget in evaluation.stated_budgets:
+            render(prompt, "", budget)  # Refuses a budget that cannot be told.
     return _Inputs(
         profile=load_profile(experiment.board.name),
         predicted=[load_profile(w.board) for w in experiment.what_if if w.board is not None],
-        prompts=[load_prompt(name) for name in evaluation.prompts],
+        prompts=prompts,
         questions=load_questions(evaluation.questions, evaluation.limit),
         types=canonical_types(experiment.model.types),
     )

@@ -49,6 +49,13 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         (('prompts = ["cot"]', 'prompts = ["cot"]\n[[what_if]]\nkind = "predicted"'), "board"),
         (('folder = "model"', ""), "model.folder"),
         (("[model]", "[model"), "TOML"),
+        (('name = "mine"', 'name = "../mine"'), "name"),
+        (('name = "mine"', 'name = ".."'), "name"),
+        (('name = "mine"', 'name = ""'), "name"),
+        (('name = "mine"', 'name = "mine"\ntime_limits_seconds = [inf]'), "time_limits_seconds.0"),
+        (('prompts = ["cot"]', 'prompts = ["cot", "cot"]'), "evaluation.prompts: cot"),
+        (("[evaluation]", '[measure]\ncache_type_k = "q9"\n[evaluation]'), "q9.*q8_0"),
+        (("[evaluation]", 'tools = ["llama-bench"]\n[evaluation]'), "board.tools.*probe"),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:
