@@ -20,13 +20,15 @@ _BRACE_OR_BOX = re.compile(r"\\boxed[ \t\n]*\{|\\[{}\\]|[{}]")
 # {,} is LaTeX's comma without a space; \, \! \; \: and ~ are spaces.
 _SPACING = re.compile(r"\\[,!;: ]|~|\\q?quad(?![A-Za-z])")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
-_CURRENCY = re.compile(r"\\?[$%]|[€£¥]")
+# Between two digits a sign is no currency and no percent: "4%2" is not 42.
+_CURRENCY = re.compile(r"(?<!\d)\\?[$%€£¥]|\\?[$%€£¥](?!\d)")
 _LEFT_HAND_SIDE = re.compile(r"\s*[A-Za-z_][A-Za-z_ ]*=\s*")
 _INTEGER = re.compile(r"([-+]?)\s*((?:\d{1,3}(?:,\d{3})+|\d+))(?:\.0*)?", re.ASCII)
 _UNIT = re.compile(r"[A-Za-z]{2,}(?:[ /][A-Za-z]+)*\.?")
-# "5 dozen" is not 5.
+# "5 dozen" is not 5, and neither is "5 or six"; "5 feet squared" is.
 _MULTIPLIER = re.compile(
-    r"\b(?:dozens?|hundreds?|thousands?|millions?|billions?|pairs?|scores?|halves|half|third|mod)\b",
+    r"\b(?:dozens?|hundreds?|thousands?|millions?|billions?|trillions?|pairs?|scores?|halves|half"
+    r"|third|mod|plus|minus|or)\b|^\s*(?:squared|cubed)\b",
     re.IGNORECASE,
 )
 _HASH_ANSWER = re.compile(r"####")

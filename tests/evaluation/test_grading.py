@@ -61,6 +61,29 @@ from edgequant.evaluation.grading import (
         ("5 dozen", None),
         ("5 million", None),
         (r"5\text{ thousand}", None),
+        ("5 trillion", None),
+        ("5 squared", None),
+        ("5 feet squared", 5),
+        ("5 plus tax", None),
+        ("5 or six", None),
+        ("5 orders", 5),
+        ("3 times a week", 3),
+        ("4%2", None),
+        (r"4\%2", None),
+        ("4$2", None),
+        ("20$", 20),
+        (r"-\$5", -5),
+        ("$-5$", -5),
+        (r"{\bf 5}", None),
+        ("5 6", None),
+        ("5\n6", None),
+        (r"\mathbf{1{,}200}", 1200),
+        (r"\text{Total} = \$1,200.00", 1200),
+        (r"7\ \text{km/h}", 7),
+        (r"7\quad\text{hours}", 7),
+        (r"\dfrac{6}{1}", None),
+        (r"12^2", None),
+        ("a = 1, b = 2", None),
         (r"\frac{84}{2}", None),
         ("2/3", None),
         ("3+4", None),
@@ -171,3 +194,56 @@ def test_every_prefix_is_graded_as_the_prefix_alone_would_be(pieces: list[str]) 
         value = next((e.value for e in reversed(events) if e.end <= count), None)
         alone = box_events("".join(pieces[:count]))
         assert value == (alone[-1].value if alone else None)
+
+
+# As models write them: known answers of the box and, apart, of the fallbacks.
+MODEL_TEXTS = [
+    (
+        "Natalia sold 48/2 = $\\frac{48}{2} = 24$ clips in May.\n"
+        "Altogether $48 + 24 = 72$ clips.\n\nThe answer is $\\boxed{72}$.",
+        72,
+        72,
+    ),
+    (
+        "**Quick Answer:** \\boxed{40}\n\n**Verification:** 12 eggs at \\$2 give \\$24, and "
+        "\\$24 - \\$6 = \\$18.\n\nThe final answer is: $\\boxed{\\$18.00}$",
+        18,
+        18,
+    ),
+    ("\\[ \\boxed{\\text{Total: } \\frac{2}{3}} \\] of 90 is 60", None, 60),
+    ("Sales were \\boxed{1{,}250{,}000\\text{ dollars}} in 2021.", 1_250_000, 2021),
+    ("So $x = \\boxed{-15}$ degrees.", -15, -15),
+    ("First \\boxed{\\left\\{ 3 \\right\\}}, that is \\boxed{3}", 3, 3),
+    ("First \\boxed{5}. Let me check: 2 + 2 = 4, so \\boxed{4", 5, 4),
+    ("It is \\boxed{5} or \\boxed{five}.", None, 5),
+    ("Step 1: 3 x 4 = 12\nStep 2: 12 + 5 = 17\n#### 17", None, 17),
+    ("The answer is 1,234 dollars, not 99.", None, 1234),
+    ("Each gets 2.5 apples", None, None),
+    ("\\boxed{\\boxed{9}} and } some { braces", 9, 9),
+    ("\\begin{align*} a &= 6 \\\\ b &= \\boxed{6} \\end{align*}", 6, 6),
+]
+
+
+@pytest.mark.parametrize(("text", "boxed", "fallback"), MODEL_TEXTS)
+def test_texts_of_models(text: str, boxed: int | None, fallback: int | None) -> None:
+    result = grade(text)
+    assert (result.boxed, result.fallback) == (boxed, fallback)
+    assert result.lenient == (fallback if boxed is None else boxed)
+
+
+@given(
+    st.text(alphabet="\\boxed{} 12x$"),
+    st.integers(-999, 999),
+    st.text().filter(lambda text: "boxed" not in text and not set(text) & set("{}")),
+)
+def test_what_follows_the_last_box_changes_nothing(before: str, value: int, after: str) -> None:
+    text = f"{before} \\boxed{{{value}}} "
+    assert grade(text).boxed == value
+    assert grade(text + after).boxed == value
+
+
+@given(st.text(max_size=30), st.integers(0, 10**9))
+def test_a_box_in_a_box_never_hides_the_number(before: str, value: int) -> None:
+    text = before.replace("\\", "") + rf" \boxed{{\text{{so }} \boxed{{{value}}}"
+    assert grade(text).boxed == value
+    assert grade(text + "}").boxed == value
