@@ -195,10 +195,7 @@ def match(
         if not timed:
             continue
         rows.extend(_matched_row(t, source) for t in timed)
-        limits = list(time_limits_seconds) or round_limits(
-            min((t.seconds for t in timed if t.choice.accuracy > 0), default=0.0),
-            best_of_all.seconds if (best_of_all := _best_within(timed, np.inf)) else 0.0,
-        )
+        limits = list(time_limits_seconds) or _round_limits_of(timed)
         best.extend(_best_row(timed, source, limit) for limit in sorted(limits))
         crossovers.extend(_crossover_rows(timed, source, quantizations))
     if not rows:
@@ -253,6 +250,15 @@ def round_limits(shortest: float, longest: float) -> list[float]:
         if len(limits) >= _FEWEST_LIMITS:
             break
     return limits
+
+
+def _round_limits_of(timed: Sequence[_Timed]) -> list[float]:
+    """Limits from the quickest choice that answers anything to the best one of all."""
+    # Where prompts cost nothing, an answer of one token takes no time: no limit to begin with.
+    answering = [t.seconds for t in timed if t.choice.accuracy > 0 and t.seconds > 0]
+    shortest = min(answering, default=0.0)
+    best_of_all = _best_within(timed, np.inf)
+    return round_limits(shortest, max(shortest, best_of_all.seconds if best_of_all else 0.0))
 
 
 def _limits(
