@@ -191,22 +191,23 @@ def test_three_questions_ahead_and_three_behind_are_counted_not_believed() -> No
     assert found.sign_changes == 1
 
 
-def test_twenty_questions_of_noise_are_seldom_believed() -> None:
+@pytest.mark.parametrize("n", [20, 200])
+def test_noise_is_seldom_believed(n: int) -> None:
     """Both answer by the same chances, so each crossover is one by chance."""
     random = np.random.default_rng(11)
     seconds = np.geomspace(1, 100, 25)
-    weights = resampling_weights(20, 500, seed=3)
+    weights = resampling_weights(n, 500, seed=3)
     chance = np.linspace(0.2, 0.7, 25)
     crossings = leads = changes = 0
     for _ in range(100):
-        ease = random.uniform(size=(20, 1))
+        ease = random.uniform(size=(n, 1))
         curves = []
         for _ in range(2):
-            correct = 0.5 * ease + 0.5 * random.uniform(size=(20, 1)) < chance
+            correct = 0.5 * ease + 0.5 * random.uniform(size=(n, 1)) < chance
             curves.append(
                 Curve(seconds, correct.mean(axis=0), weights @ correct.astype(np.float32))
             )
-        found = compare(curves[0], curves[1], 20)
+        found = compare(curves[0], curves[1], n)
         crossings += len(found.crossovers)
         leads += found.surely_ahead is not None
         changes += found.sign_changes

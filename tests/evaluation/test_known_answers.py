@@ -328,6 +328,19 @@ def test_a_faster_board_moves_the_crossover_in_proportion() -> None:
         assert quick[family][1] * 1000 == pytest.approx(slow[family][1])
 
 
+def test_the_quantization_that_leads_first_is_named_first() -> None:
+    """The same curves under each other's names: Q8_0 leads, then Q2_K."""
+    swap = {"Q2_K": "Q8_0", "Q8_0": "Q2_K"}
+    answers = study_answers().with_columns(pl.col("quantization").replace_strict(swap))
+    latencies = [
+        LatencyModel(swap[m.quantization], "study", m.decode_seconds, 0.0) for m in study_models()
+    ]
+    crossovers = match(answers, latencies, [20, 40]).crossovers
+    assert set(crossovers["first_quantization"]) == {"Q8_0"}
+    assert set(crossovers["second_quantization"]) == {"Q2_K"}
+    assert crossovers.filter(stated=False)["seconds"].item() == pytest.approx(39 * 49.73)
+
+
 def test_prompt_time_moves_the_crossover_by_the_prompt() -> None:
     """120 prompt tokens at 2 s each delay every Q8_0 point by 240 s."""
     latencies = [
