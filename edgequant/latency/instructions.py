@@ -25,6 +25,7 @@ from edgequant.latency.measure import (
     file_sha256,
     require_clock,
     run_steadily,
+    waited_for_storage,
 )
 from edgequant.latency.probe import PROBE_NAME, ProbeOptions, ProbeRun, run_probe
 from edgequant.latency.statistics import median
@@ -144,7 +145,15 @@ def count_instructions(
                 for text, count in ((prompt, tokens), (prompt + prompt, 1)):
                     options = ProbeOptions(tokens=count, threads=1, repack=repack)
                     once = functools.partial(run_probe, board, probe, path, text, options)
-                    runs.append(run_steadily(board, "instructions", once))
+                    run = run_steadily(board, "instructions", once)
+                    if waited_for_storage(run):
+                        raise ProbeError(
+                            f"{quantization} is read from storage while it runs: its instructions "
+                            "cannot be told from the waiting",
+                            subject=f"board {board.profile.name}",
+                            next_step="give the virtual board more memory than the model takes",
+                        )
+                    runs.append(run)
                     shown.advance()
                 counts[quantization] = counts_from_runs(*runs)
         write_json(
@@ -167,4 +176,10 @@ def _key_parts(
         "probe": sha256_file(build.binary(PROBE_NAME)),
         **{f"model {name}": file_sha256(model) for name, model in sorted(models.items())},
     }
-    return inputs, {"prompt": prompt, "tokens": tokens, "repack": repack, "threads": 1}
+    return inputs, {
+        "prompt": prompt,
+        "tokens": tokens,
+        "repack": repack,
+        "threads": 1,
+        "waits_for_storage": False,
+    }

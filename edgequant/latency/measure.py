@@ -470,19 +470,29 @@ class _Runs:
 
 
 def run_steadily(board: Board, clock: Clock, run_once: Callable[[], ProbeRun]) -> ProbeRun:
-    """One run; under the instruction clock it is tried again where the connection breaks.
+    """One run; under the instruction clock it is tried again where that clock could not time it.
 
-    There it breaks now and then: whenever nothing runs, that clock jumps to the next timer, so
-    that the board's side of a connection can wait for minutes of its time within a moment of
-    ours. Its times are the same each time, so that nothing is lost by another try.
+    Whenever nothing runs, that clock jumps to the next timer. So the board's side of a connection
+    can wait for minutes of its time within a moment of ours, and the connection breaks; and while
+    the model's pages come from storage, seconds pass that no instruction took. Times are otherwise
+    the same each time, so that nothing is lost by another try, which finds the pages in memory.
+    A run that still waits for storage at the last try is returned: see :func:`waited_for_storage`.
     """
     for _ in range(TRIES - 1 if clock == "instructions" else 0):
         try:
-            return run_once()
+            run = run_once()
         except BoardUnreachableError as error:
             say(f"{error.cause}; trying again")
             board.close()
+            continue
+        if not waited_for_storage(run):
+            return run
     return run_once()
+
+
+def waited_for_storage(run: ProbeRun) -> bool:
+    """Whether a prefill or token of a run read from storage; loading always may."""
+    return any(step.major_faults > 0 or step.read_bytes for step in (run.prefill, *run.tokens))
 
 
 def _file_name(quantization: str) -> str:

@@ -20,6 +20,7 @@ from edgequant.latency import measure as measure_module
 from edgequant.latency.frame import SCHEMA
 from edgequant.latency.instructions import count_instructions, find_instructions
 from edgequant.latency.measure import board_identity, find_latency, measure, name_models
+from edgequant.latency.probe import parse_probe_output
 
 RECORDED = Path(__file__).parent / "recorded"
 WHOLE = (RECORDED / "whole_run.jsonl").read_text(encoding="utf-8").splitlines()
@@ -395,3 +396,34 @@ def test_counting_goes_on_after_a_broken_connection(world: World, breaks: int, c
             count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
         assert find_instructions(board.profile, world.models, **arguments) is None
     assert len(board.commands) == calls
+
+
+@pytest.mark.parametrize(("cold", "calls"), [(1, 5), (2, 6), (3, 3)])
+def test_a_run_that_waited_for_storage_is_no_count(world: World, cold: int, calls: int) -> None:
+    def from_storage(call: int, command: str) -> tuple[list[str], int]:
+        lines, status = doubled(call, command)
+        if call > cold:
+            return lines, status
+        # As a freshly booted board did: 9 faults in the prefill, ten times its instructions.
+        events = [json.loads(line) for line in lines]
+        for event in events:
+            if event["event"] == "prefill":
+                event |= {"nanoseconds": 10 * event["nanoseconds"], "major_faults": 9}
+        return [json.dumps(event) for event in events], status
+
+    board = FakeBoard(from_storage)
+    arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
+    if cold < measure_module.TRIES:
+        counts = count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+        assert counts["Q2_K"].prompt == counts["Q8_0"].prompt == 1000
+    else:
+        with pytest.raises(ProbeError, match="read from storage"):
+            count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+        assert find_instructions(board.profile, world.models, **arguments) is None
+    assert len(board.commands) == calls
+
+
+def test_read_bytes_alone_tell_of_storage(world: World) -> None:
+    assert not measure_module.waited_for_storage(parse_probe_output(WHOLE))
+    read = [line.replace('"read_bytes":0', '"read_bytes":4096') for line in WHOLE]
+    assert measure_module.waited_for_storage(parse_probe_output(read))
