@@ -22,7 +22,7 @@ from edgequant.core.errors import (
     TransferError,
 )
 from edgequant.core.hashing import sha256_file
-from edgequant.core.process import stop_group
+from edgequant.core.process import dying_with_us, stop_group
 
 READ_BYTES = 1 << 20
 POLL_SECONDS = 0.5
@@ -52,7 +52,7 @@ class LocalBoard:
     ) -> CommandResult:
         """See :meth:`edgequant.boards.transport.Board.stream`."""
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
+            dying_with_us(["/bin/sh", "-c", command]),
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

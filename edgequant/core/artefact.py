@@ -7,8 +7,6 @@ leaves nothing that a later one would trust.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -20,8 +18,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgequant import __version__
-from edgequant.core.errors import ArtefactError, DiskFullError
+from edgequant.core.disk import disk_full_explained
+from edgequant.core.errors import ArtefactError
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
 
 SCHEMA_VERSION = 1
@@ -160,14 +160,10 @@ class Store:
             return load_artefact(self.folder(stage, key))
         return None
 
-    @contextlib.contextmanager
-    def lock(self, stage: str, key: str) -> Iterator[None]:
+    def lock(self, stage: str, key: str) -> contextlib.AbstractContextManager[None]:
         """Hold the right to make one artefact: two processes never make it at once."""
-        path = self.root / stage / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        what = f"Waiting for another edgequant that makes the same ({stage})"
+        return exclusive(self.root / stage / f"{key}.lock", what)
 
     @contextlib.contextmanager
     def create(
@@ -179,6 +175,8 @@ class Store:
         llama_cpp_commit: str | None = None,
     ) -> Iterator[ArtefactDraft]:
         """Make an artefact: the folder appears under its final name only if the block succeeds.
+
+        The caller holds :meth:`lock`. An artefact of that name that is there is replaced.
 
         Raises:
             DiskFullError: the disk filled up on the way.
@@ -197,23 +195,19 @@ class Store:
             parameters=parameters,
         )
         draft = ArtefactDraft(draft_folder, manifest)
+        replaced = final.with_name(f"{key}.draft-replaced-{os.getpid()}")
         try:
-            yield draft
-            _record_files(draft)
-            write_json(draft_folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
-            if final.exists():
-                shutil.rmtree(final)
-            draft_folder.rename(final)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DiskFullError(
-                    "no space left on this machine's disk",
-                    subject=self.root,
-                    next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-                ) from error
-            raise
+            with disk_full_explained(self.root):
+                yield draft
+                _record_files(draft)
+                write_json(draft_folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+                if final.exists():
+                    # Aside in one step: whoever reads it just now finds all of it or none.
+                    final.rename(replaced)
+                draft_folder.rename(final)
         finally:
             shutil.rmtree(draft_folder, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
         draft.folder = final
 
 
@@ -226,7 +220,8 @@ def _record_files(draft: ArtefactDraft) -> None:
 def _remove_stale_drafts(final: Path) -> None:
     for stale in final.parent.glob(f"{final.name}.draft-*"):
         pid = int(stale.name.rpartition("-")[2])
-        if not Path(f"/proc/{pid}").exists():
+        # A container gives every run the same few process ids: one with ours is no live one.
+        if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
             shutil.rmtree(stale, ignore_errors=True)
 
 

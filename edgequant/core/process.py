@@ -4,30 +4,69 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgequant.core.errors import EdgequantError, ToolMissingError
+from edgequant.core.interrupts import keep_interruptible
 
 TAIL_LINES = 25
 STOP_SECONDS = 10.0
 
+# Run by the interpreter before it becomes the program: the kernel then signals the program when we
+# die, however we die. Done in a process of its own because a preexec_fn may deadlock in a program
+# with threads. The interpreter ignores some signals; what is ignored stays so after the exec.
+_DIE_WITH_PARENT = (
+    "import ctypes, os, signal, sys\n"
+    "ctypes.CDLL(None).prctl(1, int(sys.argv[2]))\n"
+    "if os.getppid() != int(sys.argv[1]): os._exit(1)\n"
+    "for ignored in (signal.SIGPIPE, signal.SIGXFSZ): signal.signal(ignored, signal.SIG_DFL)\n"
+    "os.execvp(sys.argv[3], sys.argv[3:])\n"
+)
+
+
+def dying_with_us(command: Sequence[str | Path], signal_number: int = signal.SIGKILL) -> list[str]:
+    """The command line of a program that the kernel ends when we die without stopping it.
+
+    More exactly: when the thread that starts it ends. The program must exist: what starts is this
+    interpreter, which then becomes the program (under the same process id).
+
+    Args:
+        command: the program (a path, or a name on the PATH) and its arguments.
+        signal_number: what the program gets; its own children get nothing, so one that ends
+            them itself when asked politely is sent SIGTERM.
+    """
+    shim = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+    return [*shim, str(int(signal_number)), *map(str, command)]
+
 
 def stop_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """End a process started with ``start_new_session`` and all its children."""
-    if process.poll() is not None:
+    """End a process started with ``start_new_session`` and all its children.
+
+    The children also where the process itself has ended, unless somebody has waited for it: its
+    id, which is the group's, may then be another's.
+    """
+    if process.returncode is not None:
         return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    _signal_group(process.pid, signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        pass
+    finally:
+        # Also on a second Ctrl-C, and for children that took no notice.
+        _signal_group(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
 
 
 def run_logged(
@@ -42,6 +81,8 @@ def run_logged(
     next_step: str | None = None,
 ) -> None:
     """Run a program to its end, all its output appended to a log file.
+
+    It is ended when we are interrupted, and by the kernel when we are killed.
 
     Args:
         argv: the program and its arguments.
@@ -59,28 +100,29 @@ def run_logged(
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     command = [str(a) for a in argv]
+    if shutil.which(command[0], path=None if env is None else env.get("PATH")) is None:
+        raise ToolMissingError(
+            f"{command[0]} is not installed",
+            next_step="edgequant doctor names the package that has it",
+        )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as stream:
         stream.write("$ " + " ".join(command) + "\n")
         stream.flush()
+        process = subprocess.Popen(
+            # Politely: ninja and its like then end what they started.
+            dying_with_us(command, signal.SIGTERM),
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         try:
-            process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=None if env is None else dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        except FileNotFoundError:
-            raise ToolMissingError(
-                f"{command[0]} is not installed",
-                next_step="edgequant doctor names the package that has it",
-            ) from None
-        try:
+            keep_interruptible()
             assert process.stdout is not None
             for line in process.stdout:
                 stream.write(line)

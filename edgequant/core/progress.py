@@ -24,6 +24,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from edgequant.core.interrupts import keep_interruptible
+
 Unit = Literal["items", "bytes"]
 LINE_SECONDS = 5.0
 
@@ -91,6 +93,7 @@ def task(description: str, total: float | None = None, unit: Unit = "items") -> 
         total: how much there is to do, or None where nobody knows.
         unit: "bytes" also shows the rate and the time left.
     """
+    keep_interruptible()
     shown = _bars if console.is_terminal else _lines
     with shown(description, total, unit) as shown_task:
         yield shown_task

@@ -12,7 +12,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from edgequant.core.errors import MirrorError, PortInUseError, ToolMissingError
-from edgequant.core.process import TAIL_LINES
+from edgequant.core.process import TAIL_LINES, dying_with_us
 from edgequant.evaluation.prompts import Message
 from edgequant.models.gguf import read_gguf
 
@@ -37,16 +36,6 @@ StopReason = Literal["eos", "limit"]
 
 # Greedy and nothing else: "temperature" at 0 keeps the first of the largest logits.
 SAMPLING: dict[str, object] = {"temperature": 0.0, "samplers": ["temperature"], "seed": SEED}
-
-# Run by the interpreter before it becomes the server: the kernel then kills the server when we
-# die, however we die. Done in a process of its own because a preexec_fn may deadlock in a
-# program with threads.
-_DIE_WITH_PARENT = (
-    "import ctypes, os, signal, sys\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
-    "if os.getppid() != int(sys.argv[1]): os._exit(1)\n"
-    "os.execv(sys.argv[2], sys.argv[2:])\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +161,7 @@ class Mirror:
             stream.flush()
             self._log_start = stream.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *argv],
+                dying_with_us(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

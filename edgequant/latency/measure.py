@@ -13,10 +13,9 @@ runs that are missing. A run that failed is a row, and is tried again by the nex
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +32,7 @@ from edgequant.core.errors import (
     VirtualBoardError,
 )
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
 from edgequant.core.progress import Task, say, task
 from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
@@ -511,18 +511,10 @@ def _facts(board: Board) -> object:
     return facts.model_dump(mode="json")
 
 
-@contextlib.contextmanager
-def _board_lock(store: Store, name: str) -> Iterator[None]:
+def _board_lock(store: Store, name: str) -> contextlib.AbstractContextManager[None]:
     """Hold a board: two measurements at once would time each other."""
     path = store.root / STAGE / f"board-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another measurement runs on {name}: waiting for it to end.")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return exclusive(path, f"Another measurement runs on {name}: waiting for it to end")
 
 
 def name_models(paths: list[Path], file_type: Callable[[Path], str]) -> dict[str, Path]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.artefact import Artefact, ArtefactDraft, Store, artefact_key
 from edgequant.core.errors import BuildError, DiskFullError
 from edgequant.core.hashing import sha256_file, sha256_json, sha256_tree
+from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root, data_folder
 from edgequant.core.process import run_logged
-from edgequant.core.progress import Task, say, task
+from edgequant.core.progress import Task, task
 from edgequant.toolchain.compilers import Compiler, CompilerSetup, build_program, make_compiler
 from edgequant.toolchain.lock import load_lock
 from edgequant.toolchain.source import SourceTree, fetch_source, local_source
@@ -135,7 +134,8 @@ def build(
     found = store.find(STAGE, key)
     if found is not None:
         return Build(found, chosen, tree, reused=True)
-    with _tree_lock(plan.folder), store.lock(STAGE, key):
+    waiting = "Another edgequant compiles in the same folder; waiting for it"
+    with exclusive(plan.folder / "lock", waiting), store.lock(STAGE, key):
         found = store.find(STAGE, key)
         if found is not None:
             return Build(found, chosen, tree, reused=True)
@@ -425,16 +425,3 @@ def _check_disk() -> None:
             subject=cache_root(),
             next_step="free some space, or point EDGEQUANT_CACHE at another disk",
         )
-
-
-@contextlib.contextmanager
-def _tree_lock(tree: Path) -> Iterator[None]:
-    """Only one process compiles in a build folder; another waits for its result."""
-    tree.mkdir(parents=True, exist_ok=True)
-    with (tree / "lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Another edgequant is building this; waiting for it ...")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from edgequant.core.errors import SourceError
 from edgequant.core.hashing import sha256_file
+from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
@@ -25,6 +25,7 @@ from edgequant.toolchain.lock import SourceLock
 COMPLETE_MARK = ".edgequant-complete"
 TREE_IN_ARCHIVE = "vendor/llama.cpp"
 UNKNOWN_COMMIT = "unknown"
+WAITING = "Waiting for another edgequant that fetches the same source"
 # What a build reads; the rest (models, docs, media) changes nothing about a binary.
 HASHED_PARTS = ("CMakeLists.txt", "cmake", "common", "ggml", "include", "src", "tools", "vendor")
 NEEDED_FILES = (
@@ -59,7 +60,7 @@ def fetch_source(lock: SourceLock) -> SourceTree:
     tree = SourceTree(folder, lock.llama_cpp_commit, lock.sha256)
     if (folder / COMPLETE_MARK).is_file():
         return tree
-    with _locked(folder.with_name(folder.name + ".lock")):
+    with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
         if (folder / COMPLETE_MARK).is_file():
             return tree
         archive = _archive(lock)
@@ -88,7 +89,7 @@ def local_source(path: Path) -> SourceTree:
         raise SourceError("there is no such folder or archive", subject=path)
     sha256 = sha256_file(path)
     folder = sources_folder() / f"local-{sha256[:16]}"
-    with _locked(folder.with_name(folder.name + ".lock")):
+    with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
         if not (folder / COMPLETE_MARK).is_file():
             unpack(path, folder, subtree=None)
             _check_tree(folder)
@@ -290,13 +291,6 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
             yield stream
     except (tarfile.ReadError, EOFError) as error:
         raise SourceError(f"is not a whole tar archive: {error}", subject=archive) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _top_folder(members: list[tarfile.TarInfo], archive: Path) -> str:

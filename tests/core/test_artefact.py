@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from edgequant.core.artefact import Store, artefact_key, load_artefact
@@ -46,6 +49,14 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     assert list((tmp_path / "build").iterdir()) == []
 
 
+def test_a_full_disk_is_named_whatever_class_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError), Store(tmp_path).create("answers", {}, {}) as draft:
+        pl.DataFrame({"a": range(100_000)}).write_parquet("/dev/full")
+    assert not draft.folder.exists()
+    with pytest.raises(PermissionError), Store(tmp_path).create("answers", {}, {}):
+        raise PermissionError(13, "Permission denied")
+
+
 def test_a_truncated_file_is_not_trusted(tmp_path: Path) -> None:
     store = Store(tmp_path)
     key = make(store)
@@ -72,6 +83,45 @@ def test_a_dead_process_leaves_no_draft_behind(tmp_path: Path) -> None:
     stale.mkdir(parents=True)
     make(store)
     assert not stale.exists()
+
+
+def test_a_draft_of_an_earlier_process_with_our_id_is_in_nobodys_way(tmp_path: Path) -> None:
+    key = artefact_key("build", {"source": "abc"}, {"flags": ["-O3"]})
+    stale = tmp_path / "build" / f"{key}.draft-{os.getpid()}"
+    stale.mkdir(parents=True)
+    (stale / "half").write_text("half")
+    found = Store(tmp_path).find("build", make(Store(tmp_path)))
+    assert found is not None
+    assert set(found.manifest.files) == {"bin/tool"}
+
+
+def test_an_artefact_is_replaced_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, "old")
+    key = make(store, "new")
+    found = store.find("build", key)
+    assert found is not None
+    assert found.file("bin/tool").read_text() == "new"
+    assert [path.name for path in (tmp_path / "build").iterdir()] == [key]
+
+
+def test_who_waits_for_a_lock_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    entered = threading.Event()
+
+    def wait_for_it() -> None:
+        with store.lock("build", "abc"):
+            entered.set()
+
+    other = threading.Thread(target=wait_for_it)
+    said = ""
+    with store.lock("build", "abc"):
+        other.start()
+        while "Waiting for another edgequant" not in said:
+            said += capsys.readouterr().err
+        assert not entered.is_set()
+    other.join()
+    assert entered.is_set()
 
 
 def test_an_unknown_file_is_an_error_that_lists_the_known(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.core.errors import BuildError, ToolMissingError
-from edgequant.core.process import run_logged
+from edgequant.core.process import run_logged, stop_group
 
 
 def test_output_goes_to_the_log_and_to_the_callback(tmp_path: Path) -> None:
@@ -45,22 +46,88 @@ def test_a_missing_program_has_its_own_error(tmp_path: Path) -> None:
 
 
 def test_an_interruption_stops_the_whole_group(tmp_path: Path) -> None:
+    import polars  # noqa: F401  # it changes how SIGINT ends a read
+
     pid_file = tmp_path / "pid"
+
+    main = threading.main_thread().ident
+    assert main is not None
 
     def interrupt_when_running() -> None:
         while not (pid_file.exists() and pid_file.read_text().strip()):
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To the main thread: a signal that another one takes does not end its waiting.
+        signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt_when_running)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
         run_logged(
-            ["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"],
+            ["sh", "-c", f"sleep 30 & echo $! > {pid_file}; wait; touch {tmp_path}/waited"],
             log=tmp_path / "log",
             error=BuildError,
             what="x",
         )
     thread.join()
-    status = Path(f"/proc/{pid_file.read_text().strip()}/status")
-    assert not status.exists() or "zombie" in status.read_text()
+    assert ended(int(pid_file.read_text()))
+    assert not (tmp_path / "waited").exists()
+
+
+def ended(pid: int, seconds: float = 20.0) -> bool:
+    """Whether a process ends soon; one that nobody has waited for yet has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def wait_for_pid(path: Path) -> int:
+    deadline = time.monotonic() + 20
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return int(path.read_text())
+
+
+def test_a_program_dies_with_us_when_we_are_killed(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "import pathlib, sys\n"
+        "from edgequant.core.errors import BuildError\n"
+        "from edgequant.core.process import run_logged\n"
+        "run_logged(['sh', '-c', 'echo $$ > ' + sys.argv[1] + '; exec sleep 600'],\n"
+        "    log=pathlib.Path(sys.argv[1] + '.log'), error=BuildError, what='x')\n"
+    )
+    us = subprocess.Popen([sys.executable, "-c", code, str(pid_file)])
+    try:
+        pid = wait_for_pid(pid_file)
+    finally:
+        us.kill()
+        us.wait()
+    assert ended(pid)
+
+
+def test_children_are_stopped_though_their_parent_has_ended(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    process = subprocess.Popen(
+        ["sh", "-c", f"sleep 600 & echo $! > {pid_file}"], start_new_session=True
+    )
+    pid = wait_for_pid(pid_file)
+    assert ended(process.pid)
+    stop_group(process)
+    assert ended(pid)
+
+
+def test_programs_start_with_the_usual_signals(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "trap '' TERM; yes | head -n 1; grep SigIgn /proc/self/status"
+    run_logged(["sh", "-c", script], log=log, error=BuildError, what="x")
+    assert "Broken pipe" not in log.read_text()
+    ignored = int(log.read_text().split()[-1], 16)
+    assert ignored == 1 << (signal.SIGTERM - 1)

@@ -6,8 +6,6 @@ are no part of it: they come in a small archive of each board's own, read before
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import gzip
 import lzma
 import os
@@ -15,7 +13,6 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from edgequant.boards.virtual.packages import AptRoot, unpack
 from edgequant.core.artefact import write_json
 from edgequant.core.errors import ToolMissingError, VirtualBoardError
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
 from edgequant.core.progress import task
 
@@ -118,19 +116,6 @@ def ensure_image(root: Path | None = None) -> Image:
         if not (folder / "manifest.json").is_file():
             _make_image(root, folder)
     return image
-
-
-@contextlib.contextmanager
-def exclusive(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock file; where another process has it, say so and wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with task(waiting):
-                fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _make_image(root: Path, folder: Path) -> None:

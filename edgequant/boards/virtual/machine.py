@@ -7,7 +7,6 @@ outlives it, and what each start makes anew: keys, pinned host key, port, device
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -27,15 +26,14 @@ from edgequant.boards.virtual import fdt
 from edgequant.boards.virtual.image import (
     Image,
     ensure_image,
-    exclusive,
     key_archive,
     recipe_hash,
     write_initrd,
 )
 from edgequant.core.artefact import write_json
+from edgequant.core.disk import disk_full_explained
 from edgequant.core.errors import (
     AuthenticationError,
-    DiskFullError,
     EdgequantError,
     HostKeyError,
     ProfileError,
@@ -43,7 +41,9 @@ from edgequant.core.errors import (
     VirtualBoardError,
 )
 from edgequant.core.hashing import sha256_json
+from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
+from edgequant.core.process import dying_with_us
 from edgequant.core.progress import say, task
 
 Clock = Literal["host", "instructions"]
@@ -178,7 +178,7 @@ def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) 
         DiskFullError: there is no room for its image or disk.
     """
     instance = find_instance(name)
-    with _locked(instance), _disk_full_explained(instance):
+    with _locked(instance), disk_full_explained(instance.folder):
         state = instance.state()
         if state is not None and state.setup == _setup(instance.profile, clock):
             if _wait_ready(instance, state, required=False):
@@ -288,20 +288,6 @@ def _refuse_if_used(instance: Instance) -> None:
             ) from None
 
 
-@contextlib.contextmanager
-def _disk_full_explained(instance: Instance) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise DiskFullError(
-            "no space left on this machine's disk",
-            subject=instance.folder,
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        ) from error
-
-
 # Starting -------------------------------------------------------------------------------------
 
 
@@ -376,9 +362,8 @@ def _launch(
     instance: Instance, image: Image, qemu: list[str], port: int, clock: Clock, attached: bool
 ) -> State:
     command = [*qemu, *system_arguments(instance, image.kernel, port)]
-    setpriv = shutil.which("setpriv")
-    if attached and setpriv is not None:
-        command = [setpriv, "--pdeathsig", "TERM", *command]
+    if attached:
+        command = dying_with_us(command, signal.SIGTERM)
     instance.console.unlink(missing_ok=True)
     log = instance.folder / "qemu.log"
     with log.open("w") as stream:
