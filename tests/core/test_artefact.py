@@ -67,7 +67,9 @@ def test_a_truncated_file_is_not_trusted(tmp_path: Path) -> None:
 def test_a_changed_file_is_seen_when_verified(tmp_path: Path) -> None:
     store = Store(tmp_path)
     key = make(store)
-    (store.folder("build", key) / "bin" / "tool").write_text("jello")
+    tool = store.folder("build", key) / "bin" / "tool"
+    tool.write_text("jello")
+    os.utime(tool, ns=(0, 0))  # As a bad disk does it: nobody wrote.
     load_artefact(store.folder("build", key))
     with pytest.raises(ArtefactError, match="SHA-256"):
         load_artefact(store.folder("build", key), verify=True)
@@ -130,3 +132,18 @@ def test_an_unknown_file_is_an_error_that_lists_the_known(tmp_path: Path) -> Non
     assert found is not None
     with pytest.raises(ArtefactError, match="bin/tool"):
         found.file("bin/other")
+
+
+def test_a_file_overwritten_with_the_same_size_is_not_trusted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.create("models", {"input": "hash"}, {}) as draft:
+        (draft.folder / "model.gguf").write_bytes(b"whole")
+    key = artefact_key("models", {"input": "hash"}, {})
+    file = store.folder("models", key) / "model.gguf"
+    later = (store.folder("models", key) / "manifest.json").stat().st_mtime_ns + 1
+    file.write_bytes(b"whole")
+    os.utime(file, ns=(later, later))
+    assert store.find("models", key) is not None
+    file.write_bytes(b"wrong")
+    os.utime(file, ns=(later, later))
+    assert store.find("models", key) is None
