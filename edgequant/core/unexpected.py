@@ -22,19 +22,25 @@ def explain(error: Exception) -> EdgequantError:
     if is_disk_full(error):
         return DiskFullError(
             "no space left on this machine's disk",
-            subject=getattr(error, "filename", None),
+            subject=_file_of(error),
             next_step="free some space, or point EDGEQUANT_CACHE at another disk",
         )
     if isinstance(error, OSError) and error.filename is not None:
         return FileAccessError(
             f"cannot be used: {error.strerror}",
-            subject=os.fsdecode(error.filename),
+            subject=_file_of(error),
             next_step="correct the path or its permissions, or point EDGEQUANT_CACHE elsewhere",
         )
     return InternalError(
         f"unexpected {type(error).__name__}: {error}",
         next_step=f"report it with the traceback in {_keep_traceback(error)}",
     )
+
+
+def _file_of(error: Exception) -> str | None:
+    """The file an error is about; of a copy, the one that is written."""
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    return None if name is None else os.fsdecode(name)
 
 
 def _keep_traceback(error: Exception) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgequant.core.artefact import Store
+from edgequant.core.disk import disk_full_explained
 from edgequant.core.progress import say
 from edgequant.pipeline.experiment import Experiment
 from edgequant.pipeline.run_folder import RunFolder
@@ -128,7 +129,7 @@ def sweep(
         what_if = _what_if_models(experiment, inputs, models, prompt, answers, store)
     with stages.run("Match answers and seconds"):
         matched = _match(experiment, answers, [*latency.models, *what_if])
-    with stages.run("Draw the report"):
+    with stages.run("Draw the report"), disk_full_explained(out):
         manifest = folder.write(
             experiment=experiment,
             experiment_path=path,

@@ -16,6 +16,11 @@ def test_a_full_disk_is_told_with_its_file() -> None:
     assert error.subject == "/srv/run/answers.parquet"
 
 
+def test_of_a_copy_the_written_file_is_named() -> None:
+    error = explain(OSError(28, "No space left on device", "/srv/from", None, "/srv/to"))
+    assert error.subject == "/srv/to"
+
+
 @pytest.mark.parametrize("kind", [PermissionError, IsADirectoryError, NotADirectoryError])
 def test_a_file_that_cannot_be_used_is_named(kind: type[OSError]) -> None:
     error = explain(kind(13, "Permission denied", b"/srv/run/manifest.json"))
