@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.matched_output import print_matched
+from edgequant.cli.output import JSON_OPTION, print_json
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from edgequant.evaluation.matching import MatchedResult
+    from edgequant.latency.model import LatencyModel
 
 ANSWERS_OPTION = typer.Option(..., "--answers", help="answers.parquet of a run.")
 LATENCY_OPTION = typer.Option(None, "--latency", help="latency.parquet of a run; repeatable.")
 STUDY_OPTION = typer.Option(False, "--study", help="Also under the study's recorded seconds.")
 BUDGET_OPTION = typer.Option(None, "--budget", min=1, help="A hard budget in tokens; repeatable.")
-LIMIT_OPTION = typer.Option(None, "--within", min=0.0, help="A time limit in seconds; repeatable.")
+LIMIT_OPTION = typer.Option(
+    None, "--time-limit", min=0.0, help="A time limit in seconds; repeatable."
+)
 MAPPING_OPTION = typer.Option(
     "seconds", "--mapping", help="seconds (prompt and tokens) or ratio (the study's: tokens alone)."
 )
@@ -33,7 +37,7 @@ def command(
     out: Path = OUT_OPTION,
     study: bool = STUDY_OPTION,
     budget: list[int] | None = BUDGET_OPTION,
-    within: list[float] | None = LIMIT_OPTION,
+    time_limit: list[float] | None = LIMIT_OPTION,
     mapping: str = MAPPING_OPTION,
     resamples: int = RESAMPLES_OPTION,
     seed: int | None = SEED_OPTION,
@@ -53,21 +57,19 @@ def command(
     from edgequant.core.progress import task
     from edgequant.evaluation.matched_files import write_matched
     from edgequant.evaluation.matching import SEED, match
-    from edgequant.latency.frame import read_latency
-    from edgequant.latency.model import from_summaries, study_models
-    from edgequant.latency.statistics import summarize
+    from edgequant.latency.model import study_models
     from edgequant.report.run import read_parquet
 
-    models = [m for path in latency or [] for m in from_summaries(summarize(read_latency(path)))]
+    models = [model for path in latency or [] for model in _latency_models(path)]
     if study:
         models += study_models()
     frame = read_parquet(answers)
-    with task("Grading and matching"):
+    with task("Grading and matching"), _about(answers):
         result = match(
             frame,
             models,
             budget or (),
-            time_limits_seconds=within or (),
+            time_limits_seconds=time_limit or (),
             mapping="ratio" if mapping == "ratio" else "seconds",
             resamples=resamples,
             seed=SEED if seed is None else seed,
@@ -76,7 +78,37 @@ def command(
     if as_json:
         print_json(_as_dict(result, paths))
     else:
-        _print(result, paths)
+        print_matched(result, _source_label)
+        for path in paths:
+            typer.echo(f"Written: {path}")
+
+
+def _latency_models(path: Path) -> list[LatencyModel]:
+    from edgequant.latency.frame import read_latency
+    from edgequant.latency.model import from_summaries
+    from edgequant.latency.statistics import summarize
+
+    with _about(path):
+        return from_summaries(summarize(read_latency(path)))
+
+
+@contextlib.contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Pure functions know columns, not files: name the file in what they complain about."""
+    from edgequant.core.errors import DataFrameError
+
+    try:
+        yield
+    except DataFrameError as error:
+        if error.subject is not None:
+            raise
+        raise DataFrameError(error.cause, subject=path, next_step=error.next_step) from error
+
+
+def _source_label(source: str) -> str:
+    from edgequant.report.words import label
+
+    return f"{label(source)} seconds" if source != "study" else label(source)
 
 
 def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:
@@ -88,55 +120,3 @@ def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:
         "notes": list(result.notes),
         "files": [str(path) for path in paths],
     }
-
-
-def _print(result: MatchedResult, paths: list[Path]) -> None:
-    from edgequant.report.words import describe_crossovers, label
-
-    for source in result.best["latency_source"].unique(maintain_order=True):
-        _print_best(result.best, source, label(source))
-        typer.echo(f"Crossovers ({label(source)}):")
-        for sentence in describe_crossovers(result.crossovers, source) or ["none beyond chance"]:
-            typer.echo(f"  {sentence}")
-    for note in result.notes:
-        typer.echo(f"Note: {note}")
-    for path in paths:
-        typer.echo(f"Written: {path}")
-
-
-def _print_best(best: pl.DataFrame, source: str, label: str) -> None:
-    from edgequant.report.style import duration, percent, tick_duration
-
-    rows = []
-    for row in best.filter(best["latency_source"] == source).iter_rows(named=True):
-        within = tick_duration(row["time_limit_seconds"])
-        if row["quantization"] is None:
-            rows.append([within, "nothing answers", *[None] * 6])
-            continue
-        budget = "no limit" if row["budget_tokens"] is None else str(row["budget_tokens"])
-        rows.append(
-            [
-                within,
-                row["quantization"],
-                row["prompt"],
-                f"{budget} stated" if row["stated"] else budget,
-                duration(row["seconds"]),
-                percent(row["accuracy"]),
-                f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}",
-                row["not_distinguishable_from"],
-            ]
-        )
-    print_table(
-        [
-            "within",
-            "quantization",
-            "prompt",
-            "budget",
-            "takes",
-            "right",
-            "95 % interval",
-            "as good",
-        ],
-        rows,
-        title=f"Best choices, {label} seconds",
-    )

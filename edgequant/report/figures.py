@@ -320,9 +320,10 @@ def _second_figures(
         envelope = best_within_time(of_source)
         yield Figure(
             name=f"best-seconds-{_slug(source)}",
-            group=f"seconds-{source}",
-            title="Best accuracy within a time, over all prompts and budgets",
-            description=f"Best accuracy within a time limit for each quantization, {label}.",
+            group=f"best-{source}",
+            title="Best accuracy within a time",
+            description="Best accuracy within a time limit over all prompts and budgets, one line "
+            f"for each quantization, {label}.",
             svg=_envelope_svg(
                 envelope,
                 crossovers_at_the_top(marks.filter(pl.col("prompt") == ANY_PROMPT), of_source),

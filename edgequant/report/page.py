@@ -16,6 +16,7 @@ from edgequant.latency.statistics import LatencySummary, summarize
 from edgequant.report.figures import Figure, draw_figures
 from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
 from edgequant.report.style import (
+    INSTRUCTION_CLOCK_MEANING,
     SOURCE_MEANINGS,
     SeriesStyle,
     byte_size,
@@ -28,6 +29,7 @@ from edgequant.report.style import (
 from edgequant.report.words import (
     crossovers_at_the_top,
     describe_crossovers,
+    describe_prompt_crossovers,
     explain_speed,
     headline,
     interval_words,
@@ -48,13 +50,16 @@ class SourceView:
     what_if: bool
     headline: list[str]
     crossovers: list[str]
+    prompt_crossovers: list[str]
     crossover_rows: list[dict[str, object]]
     uncertain: list[str]
     more: bool
     why: str | None
     notes: list[str]
+    note_of: dict[str, str]
     best: list[dict[str, object]]
     models: list[LatencyModel]
+    overview: list[Figure]
     figures: list[Figure]
 
 
@@ -183,33 +188,63 @@ def _sources(
         of_source = matched.crossovers.filter(pl.col("latency_source") == name)
         sure = of_source.filter(pl.col("confident"))
         overall = sure.filter(pl.col("prompt") == ANY_PROMPT)
-        at_the_top = crossovers_at_the_top(
-            overall, matched.matched.filter(pl.col("latency_source") == name)
-        )
+        of_points = matched.matched.filter(pl.col("latency_source") == name)
+        at_the_top = _whole_pairs(overall, crossovers_at_the_top(overall, of_points))
         own_models = [m for m in models if m.source == name]
+        own = [q for q in order if q in set(of_points["quantization"].to_list())]
+        notes = list(dict.fromkeys(m.note.rstrip(".") for m in own_models if m.note))
         places = {quantization: place for place, quantization in enumerate(order)}
         views.append(
             SourceView(
                 name=name,
                 label=label(name),
-                meaning=SOURCE_MEANINGS.get(name, ""),
+                meaning=_meaning(name, inputs.manifest),
                 what_if=name in _WHAT_IFS,
-                headline=headline(matched.best, name),
-                crossovers=describe_crossovers(at_the_top, name),
+                headline=headline(matched.best, matched.matched, name),
+                crossovers=describe_crossovers(at_the_top, name, matched.matched),
+                prompt_crossovers=describe_prompt_crossovers(sure, name, (own[0], own[-1]))
+                if len(own) == 2
+                else [],
                 more=overall.height > at_the_top.height,
                 crossover_rows=sure.to_dicts(),
                 uncertain=_uncertain(of_source),
                 why=explain_speed(models, name, order),
-                notes=list(dict.fromkeys(m.note.rstrip(".") for m in own_models if m.note)),
+                notes=notes if len(notes) == 1 else [],
+                note_of={m.quantization: m.note for m in own_models if m.note}
+                if len(notes) > 1
+                else {},
                 best=matched.best.filter(pl.col("latency_source") == name).to_dicts(),
                 models=sorted(
                     own_models,
                     key=lambda m: places.get(m.quantization, len(places)),
                 ),
+                overview=[f for f in figures if f.group == f"best-{name}"],
                 figures=[f for f in figures if f.group == f"seconds-{name}"],
             )
         )
     return views
+
+
+def _meaning(source: str, manifest: RunManifest) -> str:
+    """What the seconds of a source are, one sentence without its capital and full stop."""
+    measure = manifest.experiment.parameters.get("measure")
+    clock = measure.get("clock") if isinstance(measure, Mapping) else None
+    if source == "emulated" and manifest.board.kind == "virtual" and clock == "instructions":
+        return INSTRUCTION_CLOCK_MEANING
+    return SOURCE_MEANINGS.get(source, "")
+
+
+def _whole_pairs(crossovers: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
+    """All changes of lead between the pairs of the chosen ones."""
+    pairs = {
+        frozenset(pair)
+        for pair in chosen.select("first_quantization", "second_quantization").iter_rows()
+    }
+    kept = [
+        frozenset(pair) in pairs
+        for pair in crossovers.select("first_quantization", "second_quantization").iter_rows()
+    ]
+    return crossovers.filter(pl.Series(kept, dtype=pl.Boolean))
 
 
 def _uncertain(crossovers: pl.DataFrame) -> list[str]:

@@ -38,10 +38,15 @@ SOURCE_LABELS = {
 SOURCE_MEANINGS = {
     "measured": "seconds read on the board itself",
     "emulated": "seconds read on a virtual board: an emulator's, not a real chip's",
-    "predicted": "a what-if: seconds computed for a real board that nobody timed here",
+    "predicted": "a what-if: seconds computed for a real board that nobody timed here, from the "
+    "bytes and instructions of a token",
     "study": "a what-if: the same answers under the per-token seconds that the study recorded for "
     "an 8 B model on its storage-bound board",
 }
+INSTRUCTION_CLOCK_MEANING = (
+    "no real chip's seconds but instruction counts: the virtual board's clock goes on by 1 ns for "
+    "each instruction that its one core executes"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -18,7 +17,7 @@ def rounded_percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def describe_choice(row: dict[str, object]) -> str:
+def describe_choice(row: Mapping[str, object]) -> str:
     """``prompt “cot”, budget of 64 tokens told to the model``."""
     budget = row["budget_tokens"]
     if budget is None:
@@ -28,11 +27,15 @@ def describe_choice(row: dict[str, object]) -> str:
     return f"prompt “{row['prompt']}”, {limit}"
 
 
-def headline(best: pl.DataFrame, source: str) -> list[str]:
+def headline(best: pl.DataFrame, matched: pl.DataFrame, source: str) -> list[str]:
     """Which quantization to take within which time, one sentence for each that leads.
+
+    A leader stays named for as long as no other one is better beyond chance: the lead of a few
+    questions that changes with each time limit is no advice.
 
     Args:
         best: the table of best choices.
+        matched: accuracy against seconds.
         source: latency source to speak about.
     """
     rows = [
@@ -44,42 +47,141 @@ def headline(best: pl.DataFrame, source: str) -> list[str]:
     ]
     if not rows:
         return ["Within the time limits asked for, nothing answers a question right."]
+    of_source = matched.filter(pl.col("latency_source") == source)
     sentences = []
-    for quantization, group in groupby(rows, key=lambda row: str(row["quantization"])):
-        members = list(group)
-        first, last = members[0], members[-1]
-        span = f"Within {tick_duration(first['time_limit_seconds'])}"
-        reach = f"{rounded_percent(first['accuracy'])} right ({describe_choice(first)})"
-        sentence = f"{span}, take {quantization}: {reach}"
-        if len(members) > 1:
+    spans = list(_spans(rows))
+    for leader, members in spans:
+        limits = [row["time_limit_seconds"] for row in members]
+        first = best_choice(of_source, leader, limits[0]) or members[0]
+        last = best_choice(of_source, leader, limits[-1]) or members[-1]
+        opening = f"Within {tick_duration(limits[0])}, take {leader}"
+        if len(spans) == 1 and len(limits) > 1:
+            opening = f"Take {leader} whatever the time: no other is better beyond chance. "
+            opening += f"Within {tick_duration(limits[0])}"
+        sentence = f"{opening}: {rounded_percent(first['accuracy'])} right"
+        sentence += f" ({describe_choice(first)})"
+        if last["accuracy"] > first["accuracy"]:
             sentence += (
                 f", rising to {rounded_percent(last['accuracy'])} within "
-                f"{tick_duration(last['time_limit_seconds'])} ({describe_choice(last)})"
-                if last["accuracy"] > first["accuracy"]
-                else f", up to {tick_duration(last['time_limit_seconds'])}"
+                f"{tick_duration(limits[-1])} ({describe_choice(last)})"
             )
+        elif len(limits) > 1:
+            sentence += f", up to {tick_duration(limits[-1])}"
         sentences.append(sentence + ".")
     return sentences
 
 
-def describe_crossovers(crossovers: pl.DataFrame, source: str) -> list[str]:
+def _spans(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """The fewest runs of time limits so that in each one quantization is never worse than chance.
+
+    Of several such quantizations the one that is the best most often.
+    """
+    members: list[Mapping[str, Any]] = []
+    able: set[str] = set()
+    for row in rows:
+        equal = {row["quantization"], *(row["not_distinguishable_from"] or "").split("; ")} - {""}
+        if members and not able & equal:
+            yield _leader(members, able), members
+            members, able = [], set()
+        able = able & equal if members else equal
+        members.append(row)
+    yield _leader(members, able), members
+
+
+def _leader(members: Sequence[Mapping[str, Any]], able: set[str]) -> str:
+    names = [str(row["quantization"]) for row in members]
+    return max(sorted(able), key=lambda name: (names.count(name), -_first(names, name)))
+
+
+def _first(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def best_choice(
+    matched: pl.DataFrame, quantization: str, limit_seconds: float
+) -> dict[str, Any] | None:
+    """The most accurate row of a quantization within a time, of equal ones the quickest."""
+    within = matched.filter(
+        (pl.col("quantization") == quantization)
+        & (pl.col("seconds") <= limit_seconds)
+        & (pl.col("accuracy") > 0)
+    ).sort(["accuracy", "seconds"], descending=[True, False])
+    return within.row(0, named=True) if within.height else None
+
+
+def describe_crossovers(
+    crossovers: pl.DataFrame, source: str, matched: pl.DataFrame | None = None
+) -> list[str]:
     """The changes of lead over all prompts and budgets that are beyond chance.
+
+    Each pair has one sentence for its last change, which holds from there on, and one for those
+    before, if there are any.
 
     Args:
         crossovers: the table of crossovers, or some of its rows.
         source: latency source to speak about.
+        matched: accuracy against seconds; with it, the choice behind an early lead is named.
     """
-    rows = crossovers.filter(
-        (pl.col("latency_source") == source)
-        & pl.col("confident")
-        & (pl.col("prompt") == ANY_PROMPT)
-    ).sort("seconds")
+    rows = _confident(crossovers, source).filter(pl.col("prompt") == ANY_PROMPT)
+    of_source = None if matched is None else matched.filter(pl.col("latency_source") == source)
+    return [_pair_words(pair, of_source) for pair in _pairs(rows)]
+
+
+def describe_prompt_crossovers(
+    crossovers: pl.DataFrame, source: str, pair: tuple[str, str]
+) -> list[str]:
+    """Each prompt alone, its answers cut at the budget: where two quantizations change the lead.
+
+    Args:
+        crossovers: the table of crossovers.
+        source: latency source to speak about.
+        pair: the two quantizations.
+    """
+    rows = _confident(crossovers, source).filter(
+        (pl.col("prompt") != ANY_PROMPT)
+        & ~pl.col("stated")
+        & pl.col("first_quantization").is_in(pair)
+        & pl.col("second_quantization").is_in(pair)
+    )
     return [
-        f"{row['first_quantization']} is ahead of {row['second_quantization']} until "
-        f"{duration(row['seconds'])} (95 % interval: {interval_words(row)}), "
-        f"{row['second_quantization']} from there on."
-        for row in rows.iter_rows(named=True)
+        f"With “{members[0]['prompt']}” alone, answers cut at the budget: {_pair_words(members)}"
+        for members in _pairs(rows)
     ]
+
+
+def _confident(crossovers: pl.DataFrame, source: str) -> pl.DataFrame:
+    return crossovers.filter((pl.col("latency_source") == source) & pl.col("confident"))
+
+
+def _pairs(rows: pl.DataFrame) -> list[list[dict[str, Any]]]:
+    """Rows of each prompt and pair, by time; pairs in the order of their last change."""
+    groups: dict[tuple[str, frozenset[str]], list[dict[str, Any]]] = {}
+    for row in rows.sort("seconds").iter_rows(named=True):
+        pair = frozenset((row["first_quantization"], row["second_quantization"]))
+        groups.setdefault((row["prompt"], pair), []).append(row)
+    return sorted(groups.values(), key=lambda members: float(members[-1]["seconds"]))
+
+
+def _pair_words(pair: Sequence[Mapping[str, Any]], matched: pl.DataFrame | None = None) -> str:
+    *earlier, last = pair
+    winner, loser = last["second_quantization"], last["first_quantization"]
+    time = f"{duration(last['seconds'])} (95 % interval: {interval_words(last)})"
+    if not earlier:
+        return f"{loser} is ahead of {winner} until {time}, {winner} from there on."
+    changes = " and ".join(_change_words(row, matched) for row in earlier)
+    return (
+        f"From {time} on, {winner} stays ahead of {loser}. "
+        f"Before that {pair[0]['first_quantization']} starts ahead, and the lead goes {changes}."
+    )
+
+
+def _change_words(row: Mapping[str, Any], matched: pl.DataFrame | None) -> str:
+    winner = row["second_quantization"]
+    words = f"to {winner} at {duration(row['seconds'])}"
+    choice = None
+    if matched is not None:
+        choice = best_choice(matched, winner, row["seconds"] * (1 + 1e-9))
+    return words if choice is None else f"{words} ({describe_choice(choice)})"
 
 
 def interval_words(row: Mapping[str, Any]) -> str:
@@ -110,32 +212,52 @@ def crossovers_at_the_top(crossovers: pl.DataFrame, matched: pl.DataFrame) -> pl
 def explain_speed(
     latency_models: Sequence[LatencyModel], source: str, order: Sequence[str]
 ) -> str | None:
-    """Why more bits can be quicker, where they are; None where fewer bits are quicker.
+    """Why the quicker quantization is the quicker one; None where there is nothing to explain.
 
     Args:
         latency_models: of every source.
         source: the source to speak about.
         order: quantizations from few bits to many.
     """
-    seconds = {m.quantization: m.decode_seconds for m in latency_models if m.source == source}
-    present = [q for q in order if q in seconds]
+    models = {m.quantization: m for m in latency_models if m.source == source}
+    present = [q for q in order if q in models]
     if len(present) < 2:
         return None
-    few, many = present[0], present[-1]
-    if seconds[many] >= seconds[few]:
-        return None
+    few, many = models[present[0]], models[present[-1]]
+    if many.decode_seconds < few.decode_seconds:
+        return _more_bits_are_faster(few, many, source)
+    if source == "study":
+        return (
+            f"Here bytes are the limit: the study's model does not fit in RAM and is read from "
+            f"storage again for every token, so a token takes {duration(few.decode_seconds)} with "
+            f"{few.quantization} and {duration(many.decode_seconds)} with {many.quantization}."
+        )
+    if few.prefill_seconds_per_token > many.prefill_seconds_per_token:
+        return (
+            f"{few.quantization} decodes faster ({duration(few.decode_seconds)} for a token "
+            f"against {duration(many.decode_seconds)} with {many.quantization}) but reads the "
+            f"question more slowly ({duration(few.prefill_seconds_per_token)} for a prompt token "
+            f"against {duration(many.prefill_seconds_per_token)}): decoding waits for bytes, "
+            f"prompts are batches that wait for arithmetic. So short answers favour "
+            f"{many.quantization}."
+        )
+    return None
+
+
+def _more_bits_are_faster(few: LatencyModel, many: LatencyModel, source: str) -> str:
     where = (
         "The emulated clock counts instructions and knows no memory bandwidth. "
         if source == "emulated"
         else ""
     )
     return (
-        f"Here {many} is also the faster one: {duration(seconds[many])} for a token against "
-        f"{duration(seconds[few])} with {few}. {where}Unpacking {few}'s weights takes more "
-        f"instructions for each token than {many}'s nearly plain bytes do. So where the model fits "
-        "in RAM and arithmetic is the limit, fewer bits are slower as well as less accurate, and "
-        "no time limit favours them; fewer bits win where bytes are the limit: a model larger than "
-        "RAM is read from storage again for every token, as on the study's board."
+        f"Here {many.quantization} is also the faster one: {duration(many.decode_seconds)} for a "
+        f"token against {duration(few.decode_seconds)} with {few.quantization}. {where}Unpacking "
+        f"{few.quantization}'s weights takes more instructions for each token than "
+        f"{many.quantization}'s nearly plain bytes do. So where the model fits in RAM and "
+        "arithmetic is the limit, fewer bits cost time instead of saving it. They save time where "
+        "bytes are the limit: a model larger than RAM is read from storage again for every token, "
+        "as on the study's board."
     )
 
 

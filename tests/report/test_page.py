@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -12,11 +13,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from edgequant.core.errors import ArtefactError, DataFrameError
+from edgequant.core.hashing import sha256_file
 from edgequant.evaluation.matched_files import write_matched
+from edgequant.evaluation.matching import MATCHED_SCHEMA, match
 from edgequant.report.page import write_report
 from edgequant.report.run import ReportInputs, RunManifest, load_run
+from tests.evaluation.synthetic_answers import synthetic_answers
 from tests.report.synthetic_run import report_inputs
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -217,6 +222,14 @@ def test_the_verb_report(run_folder: Path, tmp_path: Path) -> None:
     done = edgequant("report", run_folder, "--out", tmp_path / "new", "--json")
     assert done.returncode == 0, done.stderr
     assert Path(json.loads(done.stdout)["report"]).is_file()
+    # Beside the run, its manifest is not touched; in it, it tells the new files' hashes.
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    assert edgequant("report", copy).returncode == 0
+    records = json.loads((copy / "manifest.json").read_text())["files"]
+    assert records["report.html"]["sha256"] == sha256_file(copy / "report.html")
+    assert "figures/latency.csv" in records
+    assert "manifest.json" not in records
     done = edgequant("report", tmp_path)
     assert done.returncode == ArtefactError.exit_code
     assert "Next step" in done.stderr
@@ -226,7 +239,7 @@ def test_the_verb_match(run_folder: Path, tmp_path: Path) -> None:
     answers, latency = run_folder / "answers.parquet", run_folder / "latency.parquet"
     done = edgequant(
         "match", "--answers", answers, "--latency", latency, "--study", "--budget", "50",
-        "--within", "5", "--within", "7200", "--resamples", "100", "--out", tmp_path / "m",
+        "--time-limit", "5", "--time-limit", "7200", "--resamples", "100", "--out", tmp_path / "m",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "EMULATED" in done.stdout
@@ -245,6 +258,66 @@ def test_the_verb_match_names_what_is_missing(run_folder: Path, tmp_path: Path) 
     out = tmp_path / "m"
     done = edgequant("match", "--answers", broken, "--study", "--out", out, "--json")
     assert done.returncode == DataFrameError.exit_code
-    assert "token_texts" in json.loads(done.stdout)["cause"]
+    problem = json.loads(done.stdout)
+    assert "token_texts" in problem["cause"]
+    assert problem["subject"] == str(broken)
     assert not out.exists()
     assert edgequant("match", "--answers", broken, "--out", out).returncode == 2
+    answers = run_folder / "answers.parquet"
+    done = edgequant("match", "--answers", answers, "--latency", broken, "--out", out, "--json")
+    problem = json.loads(done.stdout)
+    assert done.returncode == DataFrameError.exit_code
+    assert problem["subject"] == str(broken)
+    assert "seconds" in problem["cause"]
+    done = edgequant("match", "--answers", tmp_path / "none", "--study", "--out", out)
+    assert done.returncode == DataFrameError.exit_code
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["match", "report"])
+def test_help_has_an_example(verb: str) -> None:
+    assert "Example: edgequant" in edgequant(verb, "--help").stdout
+
+
+def test_the_first_screen_says_what_the_seconds_are(page: Page) -> None:
+    first = page.text[: page.text.index("Best choice for each time limit")]
+    assert "Seconds read on a virtual board" in first
+    assert "seconds computed for a real board that nobody timed here" in first
+    assert "the per-token seconds that the study recorded" in first
+    assert "Q8_0 is also the faster one" in first
+    assert "alone, answers cut at the budget" in first
+
+
+def test_a_counting_clock_is_told(inputs: ReportInputs, tmp_path: Path) -> None:
+    experiment = inputs.manifest.experiment.model_copy(
+        update={"parameters": {"measure": {"clock": "instructions"}}}
+    )
+    manifest = inputs.manifest.model_copy(update={"experiment": experiment})
+    changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
+    text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
+    assert "1 ns for each instruction that its one core executes" in text
+
+
+def test_one_question_and_one_quantization_are_enough(tmp_path: Path) -> None:
+    answers = synthetic_answers(1, skill={"Q8_0": 0.9}, stated_budgets=())
+    full = report_inputs(20, resamples=100)
+    for mistaken in (False, True):
+        frame = answers.with_columns(expected_answer=pl.lit(-1)) if mistaken else answers
+        models = [m for m in full.manifest.latency_models if m.source == "emulated"]
+        matched = match(frame, models, (), resamples=100)
+        path = write_report(tmp_path, ReportInputs(full.manifest, full.latency, frame, matched))
+        text = path.read_text(encoding="utf-8")
+        assert Page(text).open == []
+        assert "No quantization overtakes another" in text
+
+
+def test_the_drawn_data_is_the_matched_data(run_folder: Path, inputs: ReportInputs) -> None:
+    for source in ("emulated", "predicted", "study"):
+        drawn = pl.read_csv(
+            run_folder / "figures" / f"accuracy-seconds-{source}-cot.csv",
+            schema_overrides=MATCHED_SCHEMA,
+        )
+        expected = inputs.matched.matched.filter(
+            (pl.col("latency_source") == source) & (pl.col("prompt") == "cot")
+        )
+        assert_frame_equal(drawn, expected)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from edgequant.evaluation.matching import BEST_SCHEMA, CROSSOVER_SCHEMA
+from edgequant.evaluation.matching import BEST_SCHEMA, CROSSOVER_SCHEMA, MATCHED_SCHEMA
 from edgequant.latency.model import LatencyModel
 from edgequant.report.style import byte_size, duration, series_styles, significant, tick_duration
 from edgequant.report.words import (
     crossovers_at_the_top,
     describe_crossovers,
+    describe_prompt_crossovers,
     explain_speed,
     headline,
 )
@@ -74,20 +75,46 @@ def best(*rows: tuple[float, str, float]) -> pl.DataFrame:
     )
 
 
+def points(*rows: tuple[float, str, float]) -> pl.DataFrame:
+    """What could be chosen: each of the rows takes just its limit."""
+    return best(*rows).select(list(MATCHED_SCHEMA.keys() - {"n", "accuracy_low", "accuracy_high"}))
+
+
 def test_the_headline_has_one_sentence_for_each_leader() -> None:
-    table = best((1, "Q2_K", 0.2), (2, "Q2_K", 0.4), (5, "Q8_0", 0.6), (10, "Q8_0", 0.6))
-    assert headline(table, "measured") == [
+    rows = [(1, "Q2_K", 0.2), (2, "Q2_K", 0.4), (5, "Q8_0", 0.6), (10, "Q8_0", 0.6)]
+    assert headline(best(*rows), points(*rows), "measured") == [
         "Within 1 s, take Q2_K: 20 % right (prompt “cot”, hard budget of 64 tokens), rising to "
         "40 % within 2 s (prompt “cot”, hard budget of 64 tokens).",
         "Within 5 s, take Q8_0: 60 % right (prompt “cot”, hard budget of 64 tokens), up to 10 s.",
     ]
 
 
+def test_a_lead_by_chance_is_no_advice() -> None:
+    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7)).with_columns(
+        not_distinguishable_from=pl.Series(["", "Q2_K; Q8_0", "Q4_0"])
+    )
+    choices = points((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7))
+    (sentence,) = headline(table, choices, "measured")
+    assert sentence.startswith("Take Q8_0 whatever the time: no other is better beyond chance.")
+    assert "Within 1 s: 50 % right" in sentence
+    assert "rising to 70 % within 5 s" in sentence
+
+
+def test_a_shared_second_place_is_named_only_where_it_holds() -> None:
+    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7)).with_columns(
+        not_distinguishable_from=pl.Series(["", "Q8_0", ""])
+    )
+    choices = points((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7))
+    first, second = headline(table, choices, "measured")
+    assert first.startswith("Within 1 s, take Q8_0: 50 % right")
+    assert second.startswith("Within 5 s, take Q4_0: 70 % right")
+
+
 def test_the_headline_says_when_nothing_answers() -> None:
     nothing = pl.DataFrame(
         [{"latency_source": "measured", "time_limit_seconds": 1.0}], schema=BEST_SCHEMA
     )
-    assert "nothing answers" in headline(nothing, "measured")[0]
+    assert "nothing answers" in headline(nothing, points(), "measured")[0]
 
 
 def crossing(first: str, second: str, seconds: float) -> dict[str, object]:
@@ -103,14 +130,52 @@ def crossing(first: str, second: str, seconds: float) -> dict[str, object]:
     }
 
 
-def test_crossovers_are_told_in_their_order() -> None:
+def test_the_last_crossover_is_told_first() -> None:
     table = pl.DataFrame(
-        [crossing("Q8_0", "Q2_K", 300), crossing("Q2_K", "Q8_0", 10)], schema=CROSSOVER_SCHEMA
+        [
+            crossing("Q2_K", "Q8_0", 3000),
+            crossing("Q8_0", "Q2_K", 300),
+            crossing("Q2_K", "Q8_0", 10),
+        ],
+        schema=CROSSOVER_SCHEMA,
     )
-    first, second = describe_crossovers(table, "study")
-    assert first.startswith("Q2_K is ahead of Q8_0 until 10.0 s (95 % interval: 10.0 s to 20.0 s)")
-    assert "5.00 min" in second
+    assert describe_crossovers(table, "study") == [
+        "From 50.0 min (95 % interval: 50.0 min to 100 min) on, Q8_0 stays ahead of Q2_K. Before "
+        "that Q2_K starts ahead, and the lead goes to Q8_0 at 10.0 s and to Q2_K at 5.00 min."
+    ]
     assert describe_crossovers(table, "emulated") == []
+
+
+def test_a_single_crossover_is_told_plainly_and_chance_is_not_told() -> None:
+    doubtful = {**crossing("Q4_0", "Q8_0", 5), "confident": False}
+    table = pl.DataFrame([crossing("Q2_K", "Q8_0", 10), doubtful], schema=CROSSOVER_SCHEMA)
+    assert describe_crossovers(table, "study") == [
+        "Q2_K is ahead of Q8_0 until 10.0 s (95 % interval: 10.0 s to 20.0 s), Q8_0 from there on."
+    ]
+
+
+def test_the_choice_behind_an_early_lead_is_named() -> None:
+    table = pl.DataFrame(
+        [crossing("Q8_0", "Q2_K", 2), crossing("Q2_K", "Q8_0", 4)], schema=CROSSOVER_SCHEMA
+    )
+    matched = points((1, "Q8_0", 0.2), (2, "Q2_K", 0.4), (4, "Q8_0", 0.8)).with_columns(
+        latency_source=pl.lit("study")
+    )
+    (sentence,) = describe_crossovers(table, "study", matched)
+    assert "to Q2_K at 2.00 s (prompt “cot”, hard budget of 64 tokens)." in sentence
+
+
+def test_each_prompt_alone_is_told_for_hard_budgets_of_the_pair() -> None:
+    rows = [
+        {**crossing("Q2_K", "Q8_0", 10), "prompt": "cot", "stated": False},
+        {**crossing("Q2_K", "Q8_0", 20), "prompt": "cot", "stated": True},
+        {**crossing("Q2_K", "Q4_0", 30), "prompt": "cot", "stated": False},
+        crossing("Q2_K", "Q8_0", 40),
+    ]
+    table = pl.DataFrame(rows, schema=CROSSOVER_SCHEMA)
+    (sentence,) = describe_prompt_crossovers(table, "study", ("Q2_K", "Q8_0"))
+    assert sentence.startswith("With “cot” alone, answers cut at the budget: Q2_K is ahead of Q8_0")
+    assert "10.0 s" in sentence
 
 
 def test_only_changes_at_the_top_are_told_first() -> None:
@@ -137,5 +202,26 @@ def test_the_page_explains_why_more_bits_are_faster_only_where_they_are() -> Non
     why = explain_speed(models, "emulated", ["Q2_K", "Q8_0"])
     assert why is not None
     assert "20.0 ms for a token against 40.0 ms" in why
-    assert explain_speed(models, "study", ["Q2_K", "Q8_0"]) is None
+    study = explain_speed(models, "study", ["Q2_K", "Q8_0"])
+    assert study is not None
+    assert study.startswith("Here bytes are the limit")
+    assert "18.2 s with Q2_K and 49.7 s with Q8_0" in study
     assert explain_speed(models[:1], "emulated", ["Q2_K", "Q8_0"]) is None
+
+
+def test_the_page_explains_why_a_faster_decode_can_lose_short_answers() -> None:
+    models = [
+        LatencyModel("Q2_K", "predicted", 0.001, 0.0007),
+        LatencyModel("Q8_0", "predicted", 0.002, 0.0002),
+    ]
+    why = explain_speed(models, "predicted", ["Q2_K", "Q8_0"])
+    assert why is not None
+    assert "short answers favour Q8_0" in why
+    assert (
+        explain_speed(
+            [models[0], LatencyModel("Q8_0", "predicted", 0.002, 0.001)],
+            "predicted",
+            ["Q2_K", "Q8_0"],
+        )
+        is None
+    )

@@ -1,0 +1,74 @@
+"""What ``match``, ``sweep`` and ``demo`` print of a match: best choices, crossovers, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from edgequant.cli.output import print_table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from edgequant.evaluation.matching import MatchedResult
+
+_COLUMNS = (
+    "within",
+    "quantization",
+    "prompt",
+    "budget",
+    "seconds",
+    "accuracy",
+    "95 % interval",
+    "as good",
+)
+
+
+def print_matched(result: MatchedResult, source_label: Callable[[str], str]) -> None:
+    """The best choice for each time limit, the crossovers, and what a reader must know.
+
+    Args:
+        result: what matching found.
+        source_label: what the seconds of a latency source are, in words.
+    """
+    from edgequant.report.words import describe_crossovers
+
+    sources = result.best["latency_source"].unique(maintain_order=True)
+    for source in sources:
+        _print_best(result.best.filter(result.best["latency_source"] == source), source_label)
+    for source in sources:
+        typer.echo(f"Crossovers, {source_label(source)}:")
+        sentences = describe_crossovers(result.crossovers, source, result.matched)
+        for sentence in sentences or ["none beyond chance"]:
+            typer.echo(f"  {sentence}")
+    for note in result.notes:
+        typer.echo(f"Note: {note}")
+
+
+def _print_best(best: pl.DataFrame, source_label: Callable[[str], str]) -> None:
+    print_table(
+        _COLUMNS,
+        [_best_row(row) for row in best.iter_rows(named=True)],
+        title=f"Best choices, {source_label(best['latency_source'][0])}",
+    )
+
+
+def _best_row(row: dict[str, Any]) -> list[object]:
+    from edgequant.report.style import duration, percent, tick_duration
+
+    within = tick_duration(row["time_limit_seconds"])
+    if row["quantization"] is None:
+        return [within, "nothing answers", *[None] * (len(_COLUMNS) - 2)]
+    budget = "no limit" if row["budget_tokens"] is None else str(row["budget_tokens"])
+    return [
+        within,
+        row["quantization"],
+        row["prompt"],
+        f"{budget} stated" if row["stated"] else budget,
+        duration(row["seconds"]),
+        percent(row["accuracy"]),
+        f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}",
+        row["not_distinguishable_from"] or "",
+    ]
