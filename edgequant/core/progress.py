@@ -94,7 +94,8 @@ def task(description: str, total: float | None = None, unit: Unit = "items") -> 
         unit: "bytes" also shows the rate and the time left.
     """
     keep_interruptible()
-    shown = _bars if console.is_terminal else _lines
+    # A dumb terminal cannot redraw a bar: rich would show it once, at the end.
+    shown = _bars if console.is_terminal and not console.is_dumb_terminal else _lines
     with shown(description, total, unit) as shown_task:
         yield shown_task
 
