@@ -186,6 +186,25 @@ def require_clock(profile: BoardProfile, clock: Clock) -> None:
         )
 
 
+def check_threads(profile: BoardProfile, threads: int | None, clock: Clock) -> None:
+    """Refuse more threads than cores: llama.cpp's threads wait for each other by spinning.
+
+    Raises:
+        ProbeError: more than the profile's cores, or than the one of the instruction clock.
+    """
+    cores = 1 if clock == "instructions" else profile.cpu.cores
+    if threads is None or cores is None or threads <= cores:
+        return
+    of_clock = " with the instruction clock" if clock == "instructions" else ""
+    raise ProbeError(
+        f"{threads} threads on {cores} core{'' if cores == 1 else 's'}{of_clock} would wait for "
+        "each other and hardly move",
+        subject=f"board {profile.name}",
+        next_step=f"ask for at most {cores}"
+        + (", or for the host's clock" if clock == "instructions" else ""),
+    )
+
+
 def find_latency(
     profile: BoardProfile,
     models: Mapping[str, Path | OnBoard],
@@ -276,6 +295,7 @@ def measure(
     )
     clock = clock if clock is not None else running_clock(board.profile)
     require_clock(board.profile, clock)
+    check_threads(board.profile, threads, clock)
     probe_command("", "", prompt, options)  # a prompt that cannot be used is refused at once
     store = store if store is not None else Store()
     plan = _make_plan(board.profile, models, build, prompt, options, repeats, latency_source, clock)

@@ -110,9 +110,9 @@ def sweep(
         EdgequantError: of the class of whatever went wrong; every finished stage is kept.
     """
     store = store if store is not None else Store()
+    inputs = _read_inputs(experiment)
     folder = RunFolder(out)
     stages = _Stages()
-    inputs = _read_inputs(experiment)
     with stages.run("Build the tools for this host"):
         host = _build("host", store)
     with stages.run(f"Build static binaries for {inputs.profile.name}"):
@@ -151,6 +151,7 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
     from edgequant.boards.profile import load_profile
     from edgequant.evaluation.datasets import load_questions
     from edgequant.evaluation.prompts import load_prompt, render
+    from edgequant.latency.measure import check_threads
     from edgequant.models.folder import check_model_folder
     from edgequant.models.quantize import canonical_types
 
@@ -160,8 +161,10 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
     for prompt in prompts:
         for budget in evaluation.stated_budgets:
             render(prompt, "", budget)  # Refuses a budget that cannot be told.
+    profile = load_profile(experiment.board.name)
+    check_threads(profile, experiment.measure.threads, _clock(experiment, profile))
     return _Inputs(
-        profile=load_profile(experiment.board.name),
+        profile=profile,
         predicted=[load_profile(w.board) for w in experiment.what_if if w.board is not None],
         prompts=prompts,
         questions=load_questions(evaluation.questions, evaluation.limit),
@@ -236,7 +239,7 @@ def _measure(
 ) -> Latency:
     from edgequant.latency.measure import find_latency, measure
 
-    clock: Clock = experiment.measure.clock if profile.kind == "virtual" else "host"
+    clock = _clock(experiment, profile)
     settings = experiment.measure.model_dump(exclude={"clock"})
     files = {name: models.gguf(name) for name in models.types}
     found = find_latency(
@@ -248,6 +251,11 @@ def _measure(
         return measure(
             board, files, build=build, prompt=prompt, store=store, clock=clock, **settings
         )
+
+
+def _clock(experiment: Experiment, profile: BoardProfile) -> Clock:
+    """A real board has but its own clock."""
+    return experiment.measure.clock if profile.kind == "virtual" else "host"
 
 
 @contextlib.contextmanager

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from edgequant.core.artefact import Store
-from edgequant.core.errors import ArtefactError, EdgequantError, ToolMissingError
+from edgequant.core.errors import EdgequantError, FileAccessError, ToolMissingError
 from edgequant.core.paths import data_folder
 from edgequant.pipeline.experiment import load_experiment
 from edgequant.pipeline.sweep import SweepResult, sweep
@@ -37,7 +38,7 @@ repeats = 2
 [evaluation]
 questions = "{questions}"
 limit = {limit}
-prompts = ["cot"]
+prompts = ["{prompt}"]
 budgets = [16, 64]
 stated_budgets = [64]
 max_tokens = 300
@@ -61,13 +62,15 @@ COLUMNS = [
 ]
 
 
-def write_experiment(folder: Path, limit: int = QUESTIONS) -> Path:
+def write_experiment(folder: Path, limit: int = QUESTIONS, prompt: str = "cot") -> Path:
     model = data_folder("experiments") / "demo_model"
     if not (model / "model" / "model.safetensors").is_file():
         pytest.skip("the demo model's weights are not here")
     path = folder / "small.toml"
     path.write_text(
-        EXPERIMENT.format(model=model / "model", questions=model / "questions.jsonl", limit=limit)
+        EXPERIMENT.format(
+            model=model / "model", questions=model / "questions.jsonl", limit=limit, prompt=prompt
+        )
     )
     return path
 
@@ -161,7 +164,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
 ) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     experiment, path = load_experiment(str(small.folder.parent / "small.toml"))
-    with pytest.raises(ArtefactError, match="not empty"):
+    with pytest.raises(FileAccessError, match="not empty"):
         sweep(experiment, path, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -179,7 +182,7 @@ def test_a_bad_question_stops_before_any_work(small: SweepResult, tmp_path: Path
 def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(
     small: SweepResult, tmp_path: Path
 ) -> None:
-    path = write_experiment(tmp_path, limit=QUESTIONS + 40)
+    path = write_experiment(tmp_path, QUESTIONS + 40, str(never_asked(tmp_path)))
     out = tmp_path / "out"
     process = subprocess.Popen(
         [
@@ -210,6 +213,15 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(
     experiment, loaded = load_experiment(str(path))
     result = sweep(experiment, loaded, out)
     assert set(result.matched.matched["n"]) == {QUESTIONS + 40}
+
+
+def never_asked(folder: Path) -> Path:
+    """A prompt file whose answers no cache can have."""
+    shipped = (data_folder("prompts") / "cot.toml").read_text()
+    path = folder / "never_asked.toml"
+    path.write_text(shipped.replace("Follow this pattern", f"({uuid.uuid4()}) Follow this pattern"))
+    assert path.read_text() != shipped
+    return path
 
 
 def _children_with(mark: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
@@ -19,7 +19,13 @@ from edgequant.latency import instructions
 from edgequant.latency import measure as measure_module
 from edgequant.latency.frame import SCHEMA
 from edgequant.latency.instructions import count_instructions, find_instructions
-from edgequant.latency.measure import board_identity, find_latency, measure, name_models
+from edgequant.latency.measure import (
+    board_identity,
+    check_threads,
+    find_latency,
+    measure,
+    name_models,
+)
 from edgequant.latency.probe import parse_probe_output
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -427,3 +433,29 @@ def test_read_bytes_alone_tell_of_storage(world: World) -> None:
     assert not measure_module.waited_for_storage(parse_probe_output(WHOLE))
     read = [line.replace('"read_bytes":0', '"read_bytes":4096') for line in WHOLE]
     assert measure_module.waited_for_storage(parse_probe_output(read))
+
+
+@pytest.mark.parametrize(
+    ("threads", "clock", "refused"),
+    [
+        (None, "host", False),
+        (4, "host", False),
+        (5, "host", True),
+        (1, "instructions", False),
+        (2, "instructions", True),
+        (None, "instructions", False),
+    ],
+)
+def test_more_threads_than_cores_are_refused(
+    threads: int | None, clock: Literal["host", "instructions"], refused: bool
+) -> None:
+    four_cores = profile(cpu={"cores": 4})
+    if not refused:
+        check_threads(four_cores, threads, clock)
+        return
+    with pytest.raises(ProbeError, match="wait for each other"):
+        check_threads(four_cores, threads, clock)
+
+
+def test_a_board_of_unknown_cores_may_have_any_number() -> None:
+    check_threads(profile(cpu={}), 64, "host")
