@@ -203,7 +203,7 @@ class Store:
         try:
             with disk_full_explained(self.root):
                 yield draft
-                _record_files(draft)
+                draft.manifest.files.update(file_records(draft.folder))
                 write_json(draft_folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
                 if final.exists():
                     # Aside in one step: whoever reads it just now finds all of it or none.
@@ -215,10 +215,15 @@ class Store:
         draft.folder = final
 
 
-def _record_files(draft: ArtefactDraft) -> None:
-    for path in sorted(p for p in draft.folder.rglob("*") if p.is_file()):
-        name = path.relative_to(draft.folder).as_posix()
-        draft.manifest.files[name] = FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
+def file_records(folder: Path) -> dict[str, FileRecord]:
+    """Size and hash of every whole file below a folder, but for its own manifest."""
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(
+            bytes=path.stat().st_size, sha256=sha256_file(path)
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST_NAME and path.suffix != ".partial"
+    }
 
 
 def _remove_stale_drafts(final: Path) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgequant.core.artefact import FileRecord, write_json
+from edgequant.core.artefact import file_records, write_json
 from edgequant.core.errors import FileAccessError
 from edgequant.core.hashing import sha256_file
 
@@ -140,7 +140,7 @@ class RunFolder:
         )
         inputs = ReportInputs(manifest, latency.frame, answers.frame(), matched)
         write_report(self.path, inputs)
-        manifest = manifest.model_copy(update={"files": _file_records(self.path)})
+        manifest = manifest.model_copy(update={"files": file_records(self.path)})
         write_json(self.path / MANIFEST_NAME, manifest.model_dump(mode="json"))
         return manifest
 
@@ -217,13 +217,3 @@ def _tools(builds: Mapping[str, Build]) -> dict[str, str]:
         if compiler is not None:
             tools[f"{role} compiler"] = str(compiler)
     return tools
-
-
-def _file_records(folder: Path) -> dict[str, FileRecord]:
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(
-            bytes=path.stat().st_size, sha256=sha256_file(path)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST_NAME
-    }

@@ -9,9 +9,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgequant import __version__
-from edgequant.core.artefact import FileRecord, write_json
+from edgequant.core.artefact import FileRecord, file_records, write_json
 from edgequant.core.errors import ArtefactError, DataFrameError
-from edgequant.core.hashing import sha256_file
 from edgequant.evaluation.matched_files import read_matched
 from edgequant.evaluation.matching import RESAMPLES, SEED, Mapping, MatchedResult
 from edgequant.latency.model import LatencyModel
@@ -191,14 +190,9 @@ def refresh_file_records(folder: Path) -> None:
     """
     path = folder / MANIFEST_NAME
     manifest = read_run_manifest(folder)
-    records = {
-        file.relative_to(folder).as_posix(): FileRecord(
-            bytes=file.stat().st_size, sha256=sha256_file(file)
-        )
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != path and file.suffix != ".partial"
-    }
-    write_json(path, manifest.model_copy(update={"files": records}).model_dump(mode="json"))
+    write_json(
+        path, manifest.model_copy(update={"files": file_records(folder)}).model_dump(mode="json")
+    )
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
