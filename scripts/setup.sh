@@ -107,6 +107,9 @@ need ccache ccache
 if [ "$purpose" = test ]; then
     need qemu-user-static qemu-aarch64-static qemu-aarch64
     need gcc gcc cc
+    # Without recommended packages, Debian's gcc comes without the C library's headers.
+    [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+    need mount mount
     # Where systemd runs, Debian's package also starts a server: that is not ours to decide.
     if [ ! -d /run/systemd/system ]; then
         need openssh-server sshd

@@ -223,3 +223,17 @@ def virtual_profile_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def running_board(virtual_profile_path: Path) -> Iterator[Instance]:
     with virtual_board(str(virtual_profile_path)) as instance:
         yield instance
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root and the program mount")
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -73,22 +73,16 @@ def test_a_deploy_that_was_cut_for_good_is_taken_up_later(
 
 
 def test_space_is_checked_before_anything_is_sent(
-    ssh_server: Any, tmp_path: Path, model: Path
+    ssh_server: Any, tmp_path: Path, small_disk: Path
 ) -> None:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        with (
-            SshBoard(ssh_server.profile(folder), use_ssh_config=False) as board,
-            pytest.raises(BoardSpaceError, match=r"2\.0 MB are to be sent .* 1\.0 MB are free"),
-        ):
-            deploy(board, {"m": model}, store=Store(tmp_path / "store"))
-        assert list(folder.glob("store/*")) == []
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    model = tmp_path / "larger.gguf"
+    model.write_bytes(bytes(3_000_000))
+    with (
+        SshBoard(ssh_server.profile(small_disk), use_ssh_config=False) as board,
+        pytest.raises(BoardSpaceError, match=r"3\.0 MB are to be sent .* 2\.1 MB are free"),
+    ):
+        deploy(board, {"m": model}, store=Store(tmp_path / "store"))
+    assert list(small_disk.glob("store/*")) == []
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -328,17 +328,6 @@ def test_a_folder_that_nobody_may_write(ssh_board: SshBoard, source: Path) -> No
         ssh_board.send(source, "/proc/nothing/model")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_disk_that_fills_up(ssh_board: SshBoard, small_disk: Path, source: Path) -> None:
     with pytest.raises(BoardSpaceError, match="No space left"):
         ssh_board.send(source, str(small_disk / "model"))
