@@ -92,7 +92,7 @@ find_python() {
 }
 
 fingerprint() {
-    { cat pyproject.toml scripts/constraints.txt; "$venv/bin/python" -VV; pwd; } | sha256sum
+    { cat pyproject.toml scripts/constraints.txt scripts/setup.sh; "$venv/bin/python" -VV; pwd; } | sha256sum
 }
 
 # is_current STAMP: was the environment set up from the very same files?
