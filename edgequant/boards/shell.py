@@ -53,10 +53,14 @@ def receive(remote_partial: str, offset_bytes: int) -> str:
 
 
 def file_size(remote: str) -> str:
-    """The command that prints a file's size in bytes, or -1 where there is none."""
+    """The command that prints a file's size in bytes, or -1 where there is none.
+
+    Another sender may rename the file at any moment, also between the look and the listing.
+    """
     # `wc -c` of busybox reads the whole file, and not every board has `stat`.
     path = shlex.quote(remote)
-    return f"if [ -f {path} ]; then set -- $(ls -ln {path}); echo $5; else echo -1; fi"
+    listing = f"set --; if [ -f {path} ]; then set -- $(ls -ln {path} 2>/dev/null); fi"
+    return f"{listing}; echo ${{5:--1}}"
 
 
 def hash_and_rename(remote_partial: str, remote: str, sha256: str) -> str:
