@@ -41,7 +41,7 @@ _LIMIT_STEPS: tuple[tuple[Sequence[float], Sequence[float]], ...] = (
     ),
 )
 
-MATCHED_SCHEMA: dict[str, pl.DataType] = {
+_CHOICE_SCHEMA: dict[str, pl.DataType] = {
     "quantization": pl.String(),
     "prompt": pl.String(),
     "stated": pl.Boolean(),
@@ -51,20 +51,15 @@ MATCHED_SCHEMA: dict[str, pl.DataType] = {
     "accuracy_low": pl.Float64(),
     "accuracy_high": pl.Float64(),
     "n": pl.Int64(),
+}
+MATCHED_SCHEMA: dict[str, pl.DataType] = {
+    **_CHOICE_SCHEMA,
     "latency_source": pl.String(),
 }
 BEST_SCHEMA: dict[str, pl.DataType] = {
     "latency_source": pl.String(),
     "time_limit_seconds": pl.Float64(),
-    "quantization": pl.String(),
-    "prompt": pl.String(),
-    "stated": pl.Boolean(),
-    "budget_tokens": pl.Int64(),
-    "seconds": pl.Float64(),
-    "accuracy": pl.Float64(),
-    "accuracy_low": pl.Float64(),
-    "accuracy_high": pl.Float64(),
-    "n": pl.Int64(),
+    **_CHOICE_SCHEMA,
     "not_distinguishable_from": pl.String(),
 }
 CROSSOVER_SCHEMA: dict[str, pl.DataType] = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
 
+from edgequant.core.disk import is_disk_full
 from edgequant.core.errors import DiskFullError, FileAccessError
 from edgequant.core.progress import task
 from edgequant.models.quantize import Models
@@ -28,7 +28,7 @@ def publish(models: Models, out: Path) -> dict[str, Path]:
             quantization: _place(models.gguf(quantization), out) for quantization in models.types
         }
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if is_disk_full(error):
             raise DiskFullError("no space left for the models", subject=out) from error
         raise FileAccessError(
             f"cannot be written to: {error.strerror}",
