@@ -306,10 +306,12 @@ def test_two_senders_at_once_do_each_other_no_harm(
 ) -> None:
     there = tmp_path / "there"
     problems: list[BaseException] = []
+    # Made once: making it writes the known-hosts file, which the other sender may be reading.
+    profile = ssh_server.profile(tmp_path)
 
     def send() -> None:
         try:
-            with SshBoard(ssh_server.profile(tmp_path), use_ssh_config=False) as board:
+            with SshBoard(profile, use_ssh_config=False) as board:
                 board.send(source, str(there))
         except BaseException as error:
             problems.append(error)
