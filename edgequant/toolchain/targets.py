@@ -25,6 +25,26 @@ class ZigSettings(BaseModel):
     flags: tuple[str, ...] = ()
 
 
+class GccSettings(BaseModel):
+    """What gcc is told for a target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flags: tuple[str, ...] = ()
+    """Empty: gcc cannot build for it (``host`` needs none)."""
+
+
+class QemuSettings(BaseModel):
+    """The CPUs that qemu-user plays to try a target's binaries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: str | None = None
+    """Has all that the target needs and little more; None: its binaries are not tried."""
+    lacking_cpu: str | None = None
+    """Lacks it: binaries that use what the target promises die there; None if there is none."""
+
+
 class Target(BaseModel):
     """A kind of machine to build for."""
 
@@ -42,6 +62,8 @@ class Target(BaseModel):
     cmake: dict[str, str | bool] = {}
     """CMake options on top of the common ones."""
     zig: ZigSettings = ZigSettings()
+    gcc: GccSettings = GccSettings()
+    qemu: QemuSettings = QemuSettings()
 
     @property
     def is_host(self) -> bool:
