@@ -19,6 +19,9 @@ def command(
     source: Path | None = typer.Option(
         None, "--source", help="Another llama.cpp than the pinned one: a checkout or a tarball."
     ),
+    way: str = typer.Option(
+        "zig", "--with", help="zig (needs only Python packages), gcc, or container."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Build static binaries for a board, or the tools of this host.
@@ -27,7 +30,7 @@ def command(
     """
     from edgequant.toolchain.build import build
 
-    built = build(target, tools=tool or None, source=source)
+    built = build(target, tools=tool or None, source=source, way=way)
     manifest = built.artefact.manifest
     files = {name: manifest.files[f"bin/{name}"] for name in sorted(built.binaries)}
     if as_json:
@@ -38,6 +41,7 @@ def command(
                 "folder": str(built.artefact.folder),
                 "llama_cpp_commit": built.llama_cpp_commit,
                 "reused": built.reused,
+                "way": manifest.details.get("way"),
                 "compiler": manifest.details.get("compiler"),
                 "flags": manifest.details.get("flags"),
                 "timings": manifest.timings,

@@ -16,7 +16,7 @@ import pytest
 from edgequant.core.artefact import Store, load_artefact
 from edgequant.core.errors import BuildError, TargetError
 from edgequant.core.paths import cache_root
-from edgequant.toolchain import build as build_module
+from edgequant.toolchain import ways
 from edgequant.toolchain.build import STAGE, build
 from edgequant.toolchain.source import NEEDED_FILES
 
@@ -99,7 +99,7 @@ def test_a_build_is_static_recorded_and_found_again(
     def run_nothing(*_: object, **__: object) -> None:
         raise AssertionError("something was run")
 
-    monkeypatch.setattr(build_module, "run_logged", run_nothing)
+    monkeypatch.setattr(ways, "run_logged", run_nothing)
     again = build(TARGET, tools=["llama-bench"], source=tree)
     assert again.reused
     assert again.key == first.key

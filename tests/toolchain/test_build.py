@@ -5,14 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgequant.core.progress import Task
-from edgequant.toolchain.build import (
-    cmake_options,
-    collect_failure,
-    copy_project,
-    explain_failure,
-    sha256_of_project,
-    show_ninja_progress,
-)
+from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
+from edgequant.toolchain.recipe import cmake_options, copy_project, sha256_of_project
 from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import load_target
 
