@@ -1,0 +1,378 @@
+"""Run what was built under an emulated CPU that has what the target promises and little more.
+
+Headers cannot show that a program uses an instruction its board lacks; running it does. The
+programs that decode are given a tiny model whose weights have every type, so that the kernel of
+each type runs, for a whole prompt at once and for single tokens.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgequant.boards.compatibility import ISA_FEATURES
+from edgequant.core.errors import AuditError
+from edgequant.core.interrupts import keep_interruptible
+from edgequant.core.process import dying_with_us, stop_group
+from edgequant.core.progress import task
+from edgequant.toolchain.encodings import describe_instruction
+from edgequant.toolchain.targets import Target
+from edgequant.toolchain.tiny_model import write_tiny_model
+
+EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
+INSTALL_EMULATOR = "sudo apt-get install qemu-user-static"
+# A decode takes less than a second; a machine that does much else may need far longer.
+TIMEOUT_SECONDS = 300.0
+ASK_SECONDS = 60.0
+TAIL_LINES = 12
+PROMPT = "the quick brown fox jumps over"
+MODEL = "{model}"
+
+# By program, the arguments of each real run: prefill and decode on one thread. The options are
+# those that every llama.cpp of the last years knows.
+REAL_RUNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "edgequant-probe": tuple(
+        ("--model", MODEL, "--prompt", PROMPT, "-n", "4", "--threads", "1", "--repack", repack)
+        # Repacked weights have kernels of their own.
+        for repack in ("1", "0")
+    ),
+    "llama-bench": (("-m", MODEL, "-p", "32", "-n", "4", "-t", "1", "-r", "1"),),
+    "llama-completion": (
+        ("-m", MODEL, "-p", PROMPT, "-n", "4", "-t", "1", "-no-cnv", "--temp", "0"),
+    ),
+}
+# What every other program is asked for.
+QUESTION = ("--version",)
+
+_UNCAUGHT = re.compile(r"uncaught target signal (\d+)")
+_BLOCK_LINE = re.compile(r"^0x([0-9a-f]+):\s+([0-9a-f]{8})\s", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of a program ended."""
+
+    signal_number: int | None
+    """Signal that it died of, or None."""
+    status: int | None
+    """Exit status; None if it died of a signal or was still running when its time was up."""
+    output: str
+    """Both streams."""
+
+    @property
+    def tail(self) -> str:
+        """The last lines, indented for a message."""
+        lines = [line for line in self.output.splitlines() if line.strip()]
+        return "\n  ".join(lines[-TAIL_LINES:])
+
+
+@dataclass(frozen=True)
+class IllegalInstruction:
+    """The instruction that a program died of."""
+
+    address: int
+    word: int
+    """Its 32 bits."""
+
+    def __str__(self) -> str:
+        return f"{describe_instruction(self.word)} at 0x{self.address:x}"
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What running the binaries showed."""
+
+    cpu: str | None
+    """CPU that was emulated; None: nothing was run."""
+    emulator: str | None = None
+    """Version of qemu, in its own words."""
+    ran: Mapping[str, str] = field(default_factory=dict)
+    """Program to what it did: ``prefill and decode``, or ``answered --version``."""
+    lacking_cpu: str | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Program to the first instruction that it uses and ``lacking_cpu`` does not have."""
+    not_run: str | None = None
+    """Why nothing was run, and what would change that."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as plain values, for a manifest."""
+        if self.not_run is not None:
+            return {"ran": False, "reason": self.not_run}
+        found: dict[str, object] = {
+            "ran": True,
+            "cpu": self.cpu,
+            "emulator": self.emulator,
+            "programs": dict(self.ran),
+        }
+        if self.lacking_cpu is not None:
+            found["dies_as"] = {"cpu": self.lacking_cpu, "of": dict(self.lacking)}
+        return found
+
+
+def find_emulator() -> str | None:
+    """qemu-user for 64-bit ARM programs, or None. Needed on an ARM host too: only it can be told
+    to be a lesser CPU."""
+    for name in EMULATORS:
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    return None
+
+
+def try_binaries(binaries: Mapping[str, Path], *, target: Target, log: Path) -> TrialReport:
+    """Run every program of a board's build as the CPU that its target is for.
+
+    Args:
+        binaries: name of each program to its file.
+        target: what they were built for; its ``qemu`` settings name the CPU.
+        log: file that all output is appended to.
+
+    Returns:
+        What was run, or why nothing was.
+
+    Raises:
+        AuditError: a program dies of an illegal instruction (the message names it), of another
+            signal, or fails to decode.
+    """
+    cpu = target.qemu.cpu
+    if cpu is None:
+        return TrialReport(None, not_run=f"{target.name} names no CPU to be tried on")
+    emulator = find_emulator()
+    if emulator is None:
+        return TrialReport(None, not_run=f"qemu-user is not installed: {INSTALL_EMULATOR}")
+    unknown = f"this qemu-user does not know the CPU {cpu}: a newer one is needed"
+    ran: dict[str, str] = {}
+    lacking: dict[str, str] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="edgequant-trial-") as name,
+        task(f"Trying the binaries as a {cpu}", total=len(binaries)) as shown,
+    ):
+        folder = Path(name)
+        version = _version(emulator, folder)
+        if not _knows_cpu(emulator, cpu, folder):
+            return TrialReport(None, not_run=unknown)
+        model = write_tiny_model(folder / "tiny.gguf")
+        trial = _Trial(emulator, folder, model, target, log)
+        for program, path in sorted(binaries.items()):
+            ran[program] = trial.run_as(cpu, program, path)
+            if target.qemu.lacking_cpu is not None:
+                found = trial.first_lacking(target.qemu.lacking_cpu, program, path)
+                if found is not None:
+                    lacking[program] = str(found)
+            shown.advance()
+    return TrialReport(
+        cpu, emulator=version, ran=ran, lacking_cpu=target.qemu.lacking_cpu, lacking=lacking
+    )
+
+
+def find_lacking_instruction(
+    path: Path, *, cpu: str, target: Target, log: Path, program: str | None = None
+) -> IllegalInstruction | None:
+    """The first instruction of a program that a lesser CPU does not have.
+
+    Args:
+        path: the program.
+        cpu: what qemu calls that CPU, e.g. ``cortex-a53``.
+        target: what the program was built for.
+        log: file that all output is appended to.
+        program: its name, if the file is called otherwise.
+
+    Returns:
+        The instruction it died of as that CPU, or None: it ran, or there is no qemu-user.
+    """
+    emulator = find_emulator()
+    if emulator is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="edgequant-trial-") as name:
+        folder = Path(name)
+        model = write_tiny_model(folder / "tiny.gguf")
+        trial = _Trial(emulator, folder, model, target, log)
+        return trial.first_lacking(cpu, program or path.name, path)
+
+
+class _Trial:
+    """One emulator, one folder to run in, one model."""
+
+    def __init__(self, emulator: str, folder: Path, model: Path, target: Target, log: Path) -> None:
+        self._emulator = emulator
+        self._folder = folder
+        self._model = model
+        self._target = target
+        self._log = log
+
+    def run_as(self, cpu: str, program: str, path: Path) -> str:
+        """Run a program in every way that is tried; the words for a report.
+
+        Raises:
+            AuditError: it did not do what it should.
+        """
+        runs = self._runs(program)
+        for arguments in runs:
+            ended = self._run(cpu, path, arguments)
+            fault = self._fault(cpu, program, path, arguments, ended)
+            if fault is not None:
+                raise AuditError(
+                    fault,
+                    subject=program,
+                    next_step=f"look at the flags in toolchain/targets/{self._target.name}.toml, "
+                    f"then at the log: {self._log}",
+                )
+        return "prefill and decode" if program in REAL_RUNS else f"answered {QUESTION[0]}"
+
+    def first_lacking(self, cpu: str, program: str, path: Path) -> IllegalInstruction | None:
+        """The instruction that a program dies of as another CPU; None if it does not."""
+        for arguments in self._runs(program):
+            ended = self._run(cpu, path, arguments)
+            if ended.signal_number == signal.SIGILL:
+                found = self._illegal_instruction(cpu, path, arguments)
+                # Found again for certain, though qemu may not say which it was.
+                return found if found is not None else IllegalInstruction(0, 0)
+        return None
+
+    def _runs(self, program: str) -> tuple[tuple[str, ...], ...]:
+        runs = REAL_RUNS.get(program, (QUESTION,))
+        return tuple(
+            tuple(word if word != MODEL else str(self._model) for word in words) for words in runs
+        )
+
+    def _fault(
+        self, cpu: str, program: str, path: Path, arguments: Sequence[str], ended: Ended
+    ) -> str | None:
+        if ended.signal_number == signal.SIGILL:
+            found = self._illegal_instruction(cpu, path, arguments)
+            return explain_illegal_instruction(cpu, found, self._target)
+        if ended.signal_number is not None:
+            name = _signal_name(ended.signal_number)
+            return f"died of {name} as a {cpu}; its last lines:\n  {ended.tail}"
+        if program not in REAL_RUNS:
+            return None
+        if ended.status is None:
+            return f"did not end within {TIMEOUT_SECONDS:.0f} s as a {cpu}"
+        if ended.status != 0:
+            return (
+                f"failed with exit status {ended.status} as a {cpu}, decoding a tiny model; "
+                f"its last lines:\n  {ended.tail}"
+            )
+        return None
+
+    def _illegal_instruction(
+        self, cpu: str, path: Path, arguments: Sequence[str]
+    ) -> IllegalInstruction | None:
+        """Run it again, with every block of code written down as it is first reached."""
+        blocks = self._folder / "blocks.log"
+        options = ["-d", "in_asm", "-D", str(blocks)]
+        self._run(cpu, path, arguments, options)
+        try:
+            return last_instruction(_end_of(blocks))
+        except FileNotFoundError:
+            return None
+        finally:
+            blocks.unlink(missing_ok=True)
+
+    def _run(
+        self, cpu: str, path: Path, arguments: Sequence[str], options: Sequence[str] = ()
+    ) -> Ended:
+        limit = ASK_SECONDS if tuple(arguments) == QUESTION else TIMEOUT_SECONDS
+        argv = [self._emulator, "-cpu", cpu, *options, str(path.resolve()), *arguments]
+        ended = run_program(argv, folder=self._folder, timeout_seconds=limit)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a", encoding="utf-8") as stream:
+            stream.write("$ " + " ".join(argv) + "\n" + ended.output)
+        return ended
+
+
+def run_program(argv: Sequence[str], *, folder: Path, timeout_seconds: float) -> Ended:
+    """Run a program to its end, without input, core files or our environment.
+
+    Args:
+        argv: the program and its arguments.
+        folder: where it runs; also its home.
+        timeout_seconds: it is ended after so long.
+    """
+    # The environment may have settings for llama.cpp's programs and for qemu.
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C"}
+    no_core_file = ["/bin/sh", "-c", 'ulimit -c 0; exec "$@"', "sh", *argv]
+    process = subprocess.Popen(
+        dying_with_us(no_core_file, signal.SIGKILL),
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        keep_interruptible()
+        raw, _ = process.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as late:
+        output = (late.stdout or b"").decode(errors="replace")
+        return Ended(None, None, output)
+    finally:
+        stop_group(process)
+    output = raw.decode(errors="replace")
+    number = signal_of(process.returncode, output)
+    return Ended(number, None if number is not None else process.returncode, output)
+
+
+def signal_of(status: int, output: str) -> int | None:
+    """The signal that a program under qemu-user died of, or None.
+
+    qemu-user says so and sends the same signal to itself; a shell between us and it would turn
+    that into an exit status of 128 and more.
+    """
+    said = _UNCAUGHT.search(output)
+    if said is not None and status != 0:
+        return int(said[1])
+    return -status if status < 0 else None
+
+
+def last_instruction(blocks: str) -> IllegalInstruction | None:
+    """The last instruction in what qemu writes with ``-d in_asm``: one line for each, as it is
+    translated. An illegal one ends its block, and the program ends with it."""
+    found = _BLOCK_LINE.findall(blocks)
+    return IllegalInstruction(int(found[-1][0], 16), int(found[-1][1], 16)) if found else None
+
+
+def explain_illegal_instruction(cpu: str, found: IllegalInstruction | None, target: Target) -> str:
+    """Why a program died, for a message that starts with its name."""
+    what = "an instruction" if found is None or not found.word else f"an instruction, {found},"
+    needed = needed_features(target.isa)
+    needs = f", which needs {', '.join(needed)}" if needed else ""
+    return f"uses {what} that a {cpu} does not have: it was built for {target.name}{needs}"
+
+
+def needed_features(isa: Sequence[str]) -> list[str]:
+    """What the kernel of a board must show for a target's instruction set, each once."""
+    return list(dict.fromkeys(name for word in isa for name in ISA_FEATURES.get(word, ())))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _end_of(path: Path, size: int = 65536) -> str:
+    with path.open("rb") as stream:
+        stream.seek(0, 2)
+        stream.seek(max(0, stream.tell() - size))
+        return stream.read().decode(errors="replace")
+
+
+def _version(emulator: str, folder: Path) -> str:
+    answer = run_program([emulator, "--version"], folder=folder, timeout_seconds=ASK_SECONDS)
+    return answer.output.partition("\n")[0].strip()
+
+
+def _knows_cpu(emulator: str, cpu: str, folder: Path) -> bool:
+    answer = run_program([emulator, "-cpu", "help"], folder=folder, timeout_seconds=ASK_SECONDS)
+    name = cpu.partition(",")[0]
+    # A qemu that lists nothing is believed to know it.
+    return answer.status != 0 or name in answer.output.split()

@@ -1,0 +1,165 @@
+"""Real board binaries, tried under qemu-user as the CPU they are for and as one that is lesser."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.artefact import Store, load_artefact
+from edgequant.core.errors import ArtefactError, AuditError
+from edgequant.toolchain.encodings import scan_extensions
+from edgequant.toolchain.targets import Target, load_target
+from edgequant.toolchain.tiny_model import write_tiny_model
+from edgequant.toolchain.trial import (
+    find_emulator,
+    find_lacking_instruction,
+    run_program,
+    try_binaries,
+)
+
+pytestmark = pytest.mark.integration
+
+TARGET = "armv8.2-a+dotprod+fp16"
+
+
+def board_builds() -> Iterator[Path]:
+    """The builds for the target in the cache, newest first."""
+    manifests = (Store().root / "build").glob("*/manifest.json")
+    for path in sorted(manifests, key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            artefact = load_artefact(path.parent)
+        except ArtefactError:
+            continue
+        if artefact.manifest.parameters.get("target") == TARGET:
+            yield path.parent / "bin"
+
+
+@pytest.fixture(scope="module")
+def binaries() -> dict[str, Path]:
+    if find_emulator() is None:
+        pytest.skip("no qemu-aarch64 (Debian package qemu-user-static)")
+    for folder in board_builds():
+        found = {path.name: path for path in folder.iterdir()}
+        if {"edgequant-probe", "llama-bench", "llama-completion"} <= set(found):
+            return found
+    pytest.skip(f"no build for {TARGET} in the cache (edgequant build --target rk3568 makes one)")
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return load_target(TARGET)
+
+
+def as_cpu(target: Target, cpu: str) -> Target:
+    return target.model_copy(update={"qemu": target.qemu.model_copy(update={"cpu": cpu})})
+
+
+def test_every_binary_decodes_on_the_cpu_it_is_for(
+    binaries: dict[str, Path], target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = try_binaries(binaries, target=target, log=tmp_path / "log")
+    assert set(report.ran) == set(binaries)
+    assert report.ran["llama-bench"] == "prefill and decode"
+    assert set(report.lacking) == set(binaries)
+    log = (tmp_path / "log").read_text()
+    assert '"stop_reason":"limit"' in log
+    assert "nan" not in re.findall(r"[a-z]+", log)
+    # No core file, also of those that died as the lesser CPU.
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize("program", ["edgequant-probe", "llama-bench", "llama-completion"])
+def test_a_binary_that_needs_more_than_the_cpu_has_is_caught(
+    binaries: dict[str, Path], target: Target, tmp_path: Path, program: str
+) -> None:
+    with pytest.raises(AuditError) as caught:
+        try_binaries(
+            {program: binaries[program]}, target=as_cpu(target, "cortex-a53"), log=tmp_path / "log"
+        )
+    text = str(caught.value)
+    assert re.match(rf"{program}: uses an instruction, \S+ \((lse|rcpc|dotprod|fp16)\) at 0x", text)
+    assert "that a cortex-a53 does not have" in text
+    assert "asimddp" in text
+
+
+DOT = """
+#include <stdio.h>
+int main(int argc, char ** argv) {
+    int sum;
+    printf("before\\n");
+    fflush(stdout);
+    __asm__ volatile("sdot v0.4s, v1.16b, v2.16b\\n umov %w0, v0.s[0]" : "=r"(sum) : : "v0");
+    printf("%d\\n", sum * 0 + argc);
+    return 0;
+}
+"""
+
+
+def test_a_dot_product_is_named(target: Target, tmp_path: Path) -> None:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None or find_emulator() is None:
+        pytest.skip("no aarch64-linux-gnu-gcc, or no qemu-aarch64")
+    (tmp_path / "dot.c").write_text(DOT)
+    out = tmp_path / "llama-dot"
+    argv = [compiler, "-static", "-march=armv8.2-a+dotprod", tmp_path / "dot.c", "-o", out]
+    subprocess.run(argv, check=True)
+    log = tmp_path / "log"
+    for cpu in ("cortex-a53", "cortex-a72"):
+        found = find_lacking_instruction(out, cpu=cpu, target=target, log=log)
+        assert found is not None
+        assert str(found).startswith("sdot (dotprod) at 0x")
+    assert find_lacking_instruction(out, cpu="cortex-a76", target=target, log=log) is None
+    with pytest.raises(AuditError, match=r"sdot \(dotprod\) at 0x"):
+        try_binaries({out.name: out}, target=as_cpu(target, "cortex-a53"), log=log)
+    assert scan_extensions(out)["dotprod"] == 1
+
+
+def test_the_scan_counts_what_a_disassembler_counts(binaries: dict[str, Path]) -> None:
+    disassembler = shutil.which("aarch64-linux-gnu-objdump")
+    if disassembler is None:
+        pytest.skip("no aarch64-linux-gnu-objdump")
+    path = binaries["edgequant-probe"]
+    printed = subprocess.run([disassembler, "-d", path], capture_output=True, text=True, check=True)
+    names = re.findall(r"^ +[0-9a-f]+:\t[0-9a-f]{8} \t([a-z0-9]+)", printed.stdout, re.MULTILINE)
+    counts = scan_extensions(path)
+    assert counts["dotprod"] == sum(name in ("sdot", "udot") for name in names) > 100
+    atomic = re.compile(r"(cas|swp|ld(add|clr|set|eor|[us]m(ax|in))|st(add|clr|set|eor))[alhbp]*")
+    assert counts["lse"] == sum(atomic.fullmatch(name) is not None for name in names)
+    assert counts.get("rcpc", 0) == sum(name.startswith("ldapr") for name in names)
+    assert counts.get("i8mm", 0) == sum("mmla" in name for name in names)
+
+
+def test_repacked_weights_are_used(binaries: dict[str, Path], tmp_path: Path) -> None:
+    emulator = find_emulator()
+    assert emulator is not None
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    argv = [emulator, "-cpu", "cortex-a76", str(binaries["edgequant-probe"]), "--model", str(model)]
+    argv += ["--prompt", "the quick brown fox", "-n", "2", "--threads", "1", "--repack", "1"]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=True)
+    repacked = re.findall(r"repack tensor (\S+) with (\S+)", ended.stderr)
+    assert {"blk.0.attn_q.weight", "blk.0.ffn_gate.weight"} <= {name for name, _ in repacked}
+    assert ended.stdout.count('"event":"token"') == 2
+
+
+def test_a_killed_trial_leaves_nothing_running(tmp_path: Path) -> None:
+    script = tmp_path / "slow"
+    script.write_text("#!/bin/sh\nsleep 98765 & wait\n")
+    script.chmod(0o755)
+    ended = run_program([str(script)], folder=tmp_path, timeout_seconds=0.5)
+    assert ended.status is None
+    assert ended.signal_number is None
+    assert not any(b"98765" in line for line in command_lines())
+
+
+def command_lines() -> Iterator[bytes]:
+    """Of everything that is running."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes()

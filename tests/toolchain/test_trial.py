@@ -1,0 +1,206 @@
+"""Trying binaries: what went wrong is found and explained. An emulator is played by a script."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.errors import AuditError
+from edgequant.toolchain import trial
+from edgequant.toolchain.targets import Target, load_target
+from edgequant.toolchain.trial import (
+    IllegalInstruction,
+    explain_illegal_instruction,
+    find_lacking_instruction,
+    last_instruction,
+    needed_features,
+    run_program,
+    signal_of,
+    try_binaries,
+)
+
+RECORDED = Path(__file__).parent / "recorded" / "qemu_in_asm.txt"
+# Answers as qemu-user does, and runs the program itself.
+EMULATOR = """#!/bin/sh
+case "$1 $2" in
+    "--version "*) echo "qemu-aarch64 version 7.2.22"; exit 0 ;;
+    "-cpu help") echo "Available CPUs:"; echo "  cortex-a53"; echo "  cortex-a76"; exit 0 ;;
+esac
+export PLAYED_CPU="$2"
+shift 2
+if [ "$1" = "-d" ]; then cp {recorded} "$4"; shift 4; fi
+exec "$@"
+"""
+
+
+@pytest.fixture
+def target() -> Target:
+    return load_target("armv8.2-a+dotprod+fp16")
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "qemu-aarch64-static"
+    path.write_text(EMULATOR.format(recorded=RECORDED))
+    path.chmod(0o755)
+    monkeypatch.setattr(trial, "find_emulator", lambda: str(path))
+    return path
+
+
+def program(folder: Path, name: str, script: str) -> dict[str, Path]:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {name: path}
+
+
+def test_programs_that_work_are_reported(tmp_path: Path, emulator: Path, target: Target) -> None:
+    binaries = program(tmp_path, "llama-bench", 'test -s "$2" && echo "$@ as $PLAYED_CPU"')
+    binaries |= program(tmp_path, "llama-other", '[ "$*" = --version ]; exit 1')
+    log = tmp_path / "trial.log"
+    report = try_binaries(binaries, target=target, log=log)
+    assert report.cpu == target.qemu.cpu
+    assert report.ran == {
+        "llama-bench": "prefill and decode",
+        "llama-other": "answered --version",
+    }
+    assert report.lacking == {}
+    assert report.as_dict()["emulator"] == "qemu-aarch64 version 7.2.22"
+    assert f"-t 1 -r 1 as {target.qemu.cpu}" in log.read_text()
+
+
+def test_an_illegal_instruction_is_named_and_explained(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    binaries = program(tmp_path, "edgequant-probe", "kill -ILL $$")
+    with pytest.raises(AuditError) as caught:
+        try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+    message = str(caught.value)
+    assert message.startswith("edgequant-probe: uses an instruction, ldapr (rcpc) at 0x1a94914,")
+    assert f"that a {target.qemu.cpu} does not have" in message
+    assert "it was built for armv8.2-a+dotprod+fp16, which needs" in message
+    assert "asimddp" in message
+    assert f"{target.name}.toml" in (caught.value.next_step or "")
+
+
+def test_a_program_that_only_answers_may_die_of_no_signal_either(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    binaries = program(tmp_path, "llama-quantize", "echo about to; kill -SEGV $$")
+    with pytest.raises(AuditError, match=r"died of SIGSEGV as a cortex-a76[\s\S]*about to"):
+        try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+
+
+def test_a_failing_decode_shows_its_last_lines(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    binaries = program(tmp_path, "llama-completion", "seq 100; echo cannot load >&2; exit 7")
+    with pytest.raises(AuditError, match="exit status 7") as caught:
+        try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+    assert caught.value.cause.endswith("cannot load")
+    assert "\n  20\n" not in caught.value.cause
+
+
+def test_a_decode_that_does_not_end_is_an_error(
+    tmp_path: Path, emulator: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TIMEOUT_SECONDS", 0.5)
+    binaries = program(tmp_path, "llama-bench", "sleep 600")
+    with pytest.raises(AuditError, match="did not end within"):
+        try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+
+
+def test_what_a_lesser_cpu_lacks_is_reported(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    script = '[ "$PLAYED_CPU" = cortex-a53 ] && kill -ILL $$; exit 0'
+    binaries = program(tmp_path, "llama-bench", script)
+    report = try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+    assert report.lacking_cpu == "cortex-a53"
+    assert report.lacking == {"llama-bench": "ldapr (rcpc) at 0x1a94914"}
+    assert report.as_dict()["dies_as"] == {"cpu": "cortex-a53", "of": report.lacking}
+    for cpu, expected in (("cortex-a76", None), ("cortex-a53", 0x38BFC108)):
+        found = find_lacking_instruction(
+            binaries["llama-bench"], cpu=cpu, target=target, log=tmp_path / "trial.log"
+        )
+        assert (found and found.word) == expected
+
+
+def test_without_an_emulator_nothing_is_run_and_that_is_said(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    report = try_binaries(
+        program(tmp_path, "llama-bench", "exit 1"), target=target, log=tmp_path / "trial.log"
+    )
+    assert report.ran == {}
+    assert report.as_dict()["ran"] is False
+    assert "apt-get install qemu-user-static" in str(report.not_run)
+
+
+def test_an_emulator_that_does_not_know_the_cpu_runs_nothing(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    newer = target.model_copy(
+        update={"qemu": target.qemu.model_copy(update={"cpu": "cortex-a710,sve=off"})}
+    )
+    report = try_binaries(
+        program(tmp_path, "llama-bench", "exit 1"), target=newer, log=tmp_path / "trial.log"
+    )
+    assert "does not know the CPU cortex-a710" in str(report.not_run)
+
+
+def test_a_target_without_a_cpu_is_not_tried(tmp_path: Path, emulator: Path) -> None:
+    host = load_target("host")
+    report = try_binaries({"x": tmp_path / "x"}, target=host, log=tmp_path / "log")
+    assert report.not_run == "host names no CPU to be tried on"
+
+
+def test_nothing_of_our_environment_reaches_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_ARG_THREADS", "7")
+    monkeypatch.setenv("QEMU_CPU", "max")
+    ended = run_program(["/bin/sh", "-c", "env; ulimit -c"], folder=tmp_path, timeout_seconds=20)
+    assert ended.status == 0
+    assert "LLAMA_ARG" not in ended.output
+    assert "QEMU" not in ended.output
+    assert ended.output.splitlines()[-1] == "0"
+
+
+def test_an_exit_status_is_no_signal_and_the_other_way_round() -> None:
+    assert signal_of(0, "") is None
+    assert signal_of(132, "") is None
+    assert signal_of(-4, "") == signal.SIGILL
+    said = "qemu: uncaught target signal 4 (Illegal instruction) - core dumped\n"
+    assert signal_of(132, said) == signal.SIGILL
+    # A program that tells of one and goes on.
+    assert signal_of(0, said) is None
+
+
+def test_the_last_instruction_of_a_recorded_run() -> None:
+    found = last_instruction(RECORDED.read_text())
+    assert found == IllegalInstruction(0x01A94914, 0x38BFC108)
+    assert str(found) == "ldapr (rcpc) at 0x1a94914"
+    assert last_instruction("----------------\nIN: \nOBJD-T: 08c1bf38\n") is None
+
+
+def test_an_unknown_instruction_is_explained_too(target: Target) -> None:
+    text = explain_illegal_instruction("cortex-a53", None, target)
+    assert text.startswith("uses an instruction that a cortex-a53 does not have")
+    level = load_target("armv8-a")
+    assert explain_illegal_instruction("cortex-a53", None, level).endswith("built for armv8-a")
+
+
+def test_features_are_named_once() -> None:
+    names = needed_features(["armv8.1-a", "armv8.2-a", "dotprod", "unheard-of"])
+    assert names == ["atomics", "asimdrdm", "asimddp"]
+
+
+def test_real_runs_name_one_thread() -> None:
+    for program_name, runs in trial.REAL_RUNS.items():
+        for words in runs:
+            assert re.search(r"(-t|--threads) 1\b", " ".join(words)), program_name
