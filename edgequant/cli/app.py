@@ -40,6 +40,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "match": ("edgequant.cli.match", "Join answers and latencies: accuracy at equal seconds."),
     "report": ("edgequant.cli.report", "Draw report.html, SVG figures and CSV files."),
     "demo": ("edgequant.cli.demo", "The whole line on a virtual board with the shipped model."),
+    "toolchain": (
+        "edgequant.cli.toolchain",
+        "Show what can be built here, get the source, move the pin.",
+    ),
     "doctor": ("edgequant.cli.doctor", "Check what is installed and say what is missing."),
 }
 

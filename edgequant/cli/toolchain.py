@@ -1,0 +1,96 @@
+"""``edgequant toolchain``: the support matrix, the source, and moving the pin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgequant.cli.output import JSON_OPTION, print_json, print_table
+
+app = typer.Typer(
+    help="Show what can be built here, get the source, move the pin.\n\n"
+    "Example: edgequant toolchain targets",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("update")
+def update_lock(
+    version: str = typer.Argument(help="A version of llama-cpp-python, for example 0.3.36."),
+    lock: Path | None = typer.Option(
+        None,
+        "--lock",
+        help="The lock file to rewrite; by default the one in force, and in an installed "
+        "edgequant toolchain/llama_cpp.lock.toml where you are.",
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Fetch and verify, but write nothing."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Fetch another version's llama.cpp, verify it, and make the lock file name it.
+
+    Example: edgequant toolchain update 0.3.36
+    """
+    from edgequant.toolchain.update import update
+
+    done = update(version, lock=lock, dry_run=dry_run)
+    old, new = done.old.model_dump(), done.new.model_dump()
+    if as_json:
+        print_json(
+            {
+                "lock": str(done.path),
+                "old": old,
+                "new": new,
+                "written": done.written,
+            }
+        )
+        return
+    if done.same:
+        typer.echo(f"{done.path}: names {new['project']} {new['version']} already; nothing to do.")
+        return
+    rows = [[key, old[key], new[key]] for key in ("version", "llama_cpp_commit", "sha256")]
+    print_table(["", "old", "new"], rows, title=new["project"])
+    if not done.written:
+        typer.echo(f"Dry run: {done.path} is as it was.")
+        return
+    typer.echo(f"wrote {done.path}")
+    typer.echo("next: edgequant build --target host")
+    typer.echo("      edgequant build --target BOARD, for each of your boards")
+    typer.echo("      then quantize, measure and generate anew: all stages follow the lock")
+    typer.echo(f"back: edgequant toolchain update {old['version']}")
+
+
+@app.command("source")
+def show_source(
+    source: Path | None = typer.Option(
+        None, "--source", help="Another llama.cpp than the pinned one: a checkout or a tarball."
+    ),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Fetch and unpack llama.cpp's source, unless it is there, and say where it is.
+
+    Example: edgequant toolchain source
+    """
+    from edgequant.toolchain.lock import load_lock, lock_path
+    from edgequant.toolchain.source import fetch_source, local_source
+
+    lock = load_lock() if source is None else None
+    if lock is not None:
+        tree = fetch_source(lock)
+    else:
+        assert source is not None
+        tree = local_source(source)
+    result = {
+        "folder": str(tree.folder),
+        "llama_cpp_commit": tree.commit,
+        "sha256": tree.sha256,
+        "archive": None if lock is None else f"{lock.project} {lock.version}",
+        "lock": None if lock is None else str(lock_path()),
+    }
+    if as_json:
+        print_json(result)
+        return
+    for key, value in result.items():
+        if value is not None:
+            typer.echo(f"{key.replace('_', ' ')}: {value}")

@@ -1,0 +1,178 @@
+"""What a llama.cpp tree must have for what is asked of it: looked up in its files, nothing is run.
+
+llama.cpp renames functions and moves programs; a tree that lacks something is told so before
+anything is compiled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgequant.core.paths import data_folder
+
+PROBE = "edgequant-probe"
+HEADER = "include/llama.h"
+GGML_HEADER = "ggml/include/ggml.h"
+TOOLS = "tools/CMakeLists.txt"
+NEEDED_FILES = (
+    "CMakeLists.txt",
+    HEADER,
+    GGML_HEADER,
+    "src/CMakeLists.txt",
+    "common/CMakeLists.txt",
+    TOOLS,
+    "convert_hf_to_gguf.py",
+    # The converter runs with its own gguf-py: the one on the package index is older.
+    "gguf-py/gguf/__init__.py",
+)
+
+
+@dataclass(frozen=True)
+class ProbeNeeds:
+    """What the probe takes from llama.cpp's headers."""
+
+    functions: frozenset[str]
+    """Of ``llama.h``."""
+    fields: frozenset[str]
+    """Of ``llama_context_params``."""
+    constants: frozenset[str]
+    """``GGML_TYPE_...`` of ``ggml.h``."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs that a tree's CMake files name."""
+
+    names: frozenset[str]
+    all_known: bool
+    """False where a name is put together by CMake, so that there may be more."""
+
+
+def missing(tree: Path, tools: Iterable[str]) -> list[str]:
+    """What a llama.cpp lacks, each as half a sentence; nothing if it has all.
+
+    Args:
+        tree: root of the llama.cpp tree.
+        tools: programs that are to be built, ``edgequant-probe`` among them or not.
+    """
+    wanted = sorted(set(tools))
+    lacking = missing_files(tree)
+    if PROBE in wanted:
+        needs = probe_needs(probe_source().read_text(encoding="utf-8"))
+        lacking += missing_for_probe(needs, _text(tree / HEADER), _text(tree / GGML_HEADER))
+    programs = find_programs(tree)
+    if programs.all_known and (tree / TOOLS).is_file():
+        lacking += [
+            f"the program {name}" for name in wanted if name != PROBE and name not in programs.names
+        ]
+    return lacking
+
+
+def missing_files(tree: Path) -> list[str]:
+    """The files that every build or conversion reads and a tree lacks."""
+    return [name for name in NEEDED_FILES if not (tree / name).is_file()]
+
+
+def probe_source() -> Path:
+    """Where the probe's source lies."""
+    return data_folder("toolchain") / "probe" / "probe.cpp"
+
+
+def probe_needs(source: str) -> ProbeNeeds:
+    """What a C++ source uses of llama.cpp's interface."""
+    code = without_comments_and_strings(source)
+    called = set(re.findall(r"\b(llama_\w+)\s*\(", code))
+    # A function of its own begins at the start of a line and ends in an opening brace.
+    own = set(re.findall(r"^\w[\w:<>&* ]*\b(llama_\w+)\s*\([^;{}]*\)\s*\{", code, re.MULTILINE))
+    fields: set[str] = set()
+    for variable in re.findall(r"\bllama_context_params\s+(\w+)\s*[=;]", code):
+        fields |= set(re.findall(rf"\b{variable}\.(\w+)", code))
+    return ProbeNeeds(
+        functions=frozenset(called - own),
+        fields=frozenset(fields),
+        constants=frozenset(re.findall(r"\b(GGML_TYPE_\w+)", code)),
+    )
+
+
+def missing_for_probe(needs: ProbeNeeds, llama_h: str, ggml_h: str) -> list[str]:
+    """What the probe needs and the headers lack, each as half a sentence."""
+    header = without_comments_and_strings(llama_h)
+    functions = sorted(name for name in needs.functions if not re.search(rf"\b{name}\s*\(", header))
+    struct = re.search(r"struct\s+llama_context_params\s*\{(.*?)\}", header, re.DOTALL)
+    declared = set(re.findall(r"\b(\w+)\s*[;,\[]", struct[1])) if struct is not None else set()
+    fields = sorted(needs.fields - declared)
+    there = set(re.findall(r"\b(GGML_TYPE_\w+)", without_comments_and_strings(ggml_h)))
+    constants = sorted(needs.constants - there)
+    lacking = []
+    if functions:
+        lacking.append(f"{_listed(functions)} in {HEADER} (the probe calls {_them(functions)})")
+    if fields:
+        lacking.append(
+            f"{_listed(fields)} of llama_context_params in {HEADER} "
+            f"(the probe sets {_them(fields)})"
+        )
+    if constants:
+        lacking.append(
+            f"{_listed(constants)} in {GGML_HEADER} (the probe names {_them(constants)})"
+        )
+    return lacking
+
+
+def find_programs(tree: Path) -> Programs:
+    """The programs that the CMake files of ``tools/`` (and of the tree's root) make."""
+    names: set[str] = set()
+    all_known = True
+    files = [tree / "CMakeLists.txt", *sorted((tree / "tools").rglob("CMakeLists.txt"))]
+    for file in files:
+        found = programs_of(_text(file))
+        names |= found.names
+        all_known = all_known and found.all_known
+    return Programs(frozenset(names), all_known)
+
+
+def programs_of(cmake: str) -> Programs:
+    """The programs of one CMake file: ``add_executable(NAME ...)``, or of ``set(TARGET NAME)``."""
+    code = re.sub(r"#.*", "", cmake)
+    names: set[str] = set()
+    all_known = True
+    variables: dict[str, str] = {}
+    for command, first, second in re.findall(
+        r"\b(set|add_executable)\s*\(\s*([^\s()]+)[ \t]*([^\s()]*)", code
+    ):
+        if command == "set":
+            variables[first] = second
+            continue
+        name = re.sub(r"\$\{(\w+)\}", lambda m: variables.get(m[1], m[0]), first)
+        if "$" in name:
+            all_known = False
+        else:
+            names.add(name)
+    return Programs(frozenset(names), all_known)
+
+
+def without_comments_and_strings(code: str) -> str:
+    """C or C++ without its comments and with empty strings: names in words are no names."""
+
+    def kept(match: re.Match[str]) -> str:
+        return '""' if match[0].startswith('"') else " "
+
+    pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"'
+    return re.sub(pattern, kept, code, flags=re.DOTALL)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
