@@ -9,33 +9,72 @@ import typer
 from edgequant.cli.output import JSON_OPTION, print_json, print_table
 
 
-def command(as_json: bool = JSON_OPTION) -> None:
+def command(
+    self_test: bool = typer.Option(
+        False, "--self-test", help="Also compile, check and run small programs: some seconds."
+    ),
+    target: str | None = typer.Option(
+        None, "--target", "-t", help="A board or target for the self-test."
+    ),
+    as_json: bool = JSON_OPTION,
+) -> None:
     """Check what is installed and print the command for whatever is missing.
 
-    Example: edgequant doctor
+    Example: edgequant doctor --self-test
     """
     from edgequant.core.errors import ToolMissingError
-    from edgequant.toolchain.doctor import checks, missing_required
+    from edgequant.toolchain.doctor import GROUPS, checks, missing_required
 
+    if target is not None and not self_test:
+        raise typer.BadParameter("--target is for --self-test")
     found = checks()
     missing = missing_required(found)
+    trials = []
+    if self_test:
+        from edgequant.toolchain.self_test import DEFAULT_TARGET, run_self_test
+
+        trials = run_self_test(target or DEFAULT_TARGET)
+    broken = [trial for trial in trials if trial.ok is False]
     if as_json:
-        print_json({"ok": not missing, "checks": [check.as_dict() for check in found]})
+        result: dict[str, object] = {
+            "ok": not missing and not broken,
+            "checks": [check.as_dict() for check in found],
+        }
+        if self_test:
+            result["self_test"] = [trial.as_dict() for trial in trials]
+        print_json(result)
     else:
-        print_table(
-            ["", "what", "found"],
-            [
-                ["ok" if c.ok else "MISSING" if c.required else "absent", c.name, c.detail]
-                for c in found
-            ],
-        )
+        rows = []
+        for group in GROUPS:
+            members = [check for check in found if check.group == group]
+            for index, c in enumerate(members):
+                state = "ok" if c.ok else "MISSING" if c.required else "absent"
+                rows.append([group if index == 0 else "", state, c.name, c.detail])
+        print_table(["for", "", "what", "found"], rows)
         for check in found:
             if check.install is not None:
                 kind = "needed" if check.required else "optional"
                 typer.echo(f"{check.name} ({kind}): {check.install}")
+        if trials:
+            print_table(
+                ["way", "", "program", "seconds", "result"],
+                [
+                    [
+                        trial.way,
+                        {True: "ok", False: "FAILED", None: "–"}[trial.ok],
+                        trial.program,
+                        trial.seconds,
+                        trial.detail,
+                    ]
+                    for trial in trials
+                ],
+                title=f"Self-test for {target or DEFAULT_TARGET}",
+            )
         if not missing:
             typer.echo("Everything that is needed is here.")
-    if missing:
-        names = ", ".join(check.name for check in missing)
-        print(f"error: missing: {names}", file=sys.stderr)
+    problems = [f"missing: {', '.join(check.name for check in missing)}"] if missing else []
+    problems += [f"the self-test failed: {trial.way}, {trial.program}" for trial in broken]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
         raise typer.Exit(ToolMissingError.exit_code)

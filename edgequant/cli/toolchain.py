@@ -16,6 +16,51 @@ app = typer.Typer(
 )
 
 
+@app.command("targets")
+def list_targets(as_json: bool = JSON_OPTION) -> None:
+    """List the targets: for which boards, what their CPU needs, how they can be built here.
+
+    Example: edgequant toolchain targets
+    """
+    from edgequant.boards.profile import list_profiles
+    from edgequant.core.paths import cache_root
+    from edgequant.toolchain.matrix import cached_builds, make_matrix, ways_here
+    from edgequant.toolchain.targets import load_target, target_names
+
+    rows = make_matrix(
+        [load_target(name) for name in target_names()],
+        {name: profile.build.target for name, profile in list_profiles().items()},
+        ways_here,
+        cached_builds(cache_root()),
+    )
+    if as_json:
+        print_json([row.as_dict() for row in rows])
+        return
+    ways = [state.way for state in rows[0].ways] if rows else []
+    print_table(
+        ["target", "CPU features", "boards", *ways, "built"],
+        [
+            [
+                row.target,
+                " ".join(row.features) or ("any" if row.target != "host" else row.architecture),
+                " ".join(row.boards) or None,
+                *("yes" if state.available else "no" for state in row.ways),
+                " ".join(dict.fromkeys(build.way for build in row.builds)) or None,
+            ]
+            for row in rows
+        ],
+    )
+    for row in rows:
+        typer.echo(f"{row.target}: {row.description}")
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for state in row.ways:
+            if not state.available:
+                reasons.setdefault(f"{state.way}: {state.detail}", []).append(row.target)
+    for reason, names in reasons.items():
+        typer.echo(f"no {reason} ({', '.join(names)})")
+
+
 @app.command("update")
 def update_lock(
     version: str = typer.Argument(help="A version of llama-cpp-python, for example 0.3.36."),

@@ -7,8 +7,9 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Check:
     """The command that installs it on this system; None where it is there."""
     required: bool = True
     """Without it the demo cannot run."""
+    group: str = "base"
+    """What it is for: one of :data:`GROUPS`."""
 
     def as_dict(self) -> dict[str, object]:
         """The check as plain values."""
@@ -45,6 +48,7 @@ class PackageNeed:
     extra: str
     purpose: str
     required: bool = True
+    group: str = "base"
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,20 @@ class ProgramNeed:
     debian_package: str
     purpose: str
     required: bool = True
+    group: str = "virtual board"
 
+
+GROUPS = (
+    "base",
+    "way: zig",
+    "way: gcc",
+    "way: container",
+    "virtual board",
+    "optional",
+)
 
 PACKAGES: tuple[PackageNeed, ...] = (
-    PackageNeed("cmake", "cmake", "build", "build"),
-    PackageNeed("ninja", "ninja", "build", "build"),
-    PackageNeed("ziglang", "ziglang", "build", "build: the cross compiler"),
-    PackageNeed("pyelftools", "elftools", "build", "build: checks the binaries"),
+    PackageNeed("pip", "pip", "", "fetches llama.cpp's source"),
     PackageNeed("fabric", "fabric", "", "boards over SSH"),
     PackageNeed("polars", "polars", "", "tables of tokens and answers"),
     PackageNeed("torch", "torch", "convert", "quantize: converts the model"),
@@ -70,6 +81,17 @@ PACKAGES: tuple[PackageNeed, ...] = (
     PackageNeed("safetensors", "safetensors", "convert", "quantize: reads the weights"),
     PackageNeed("matplotlib", "matplotlib", "report", "report: the figures"),
     PackageNeed("jinja2", "jinja2", "report", "report: the page"),
+    PackageNeed("cmake", "cmake", "build", "build, also with gcc", group="way: zig"),
+    PackageNeed("ninja", "ninja", "build", "build, also with gcc", group="way: zig"),
+    PackageNeed("ziglang", "ziglang", "build", "build: the cross compiler", group="way: zig"),
+    PackageNeed(
+        "pyelftools",
+        "elftools",
+        "build",
+        "build: checks the binaries, of every way",
+        True,
+        "way: zig",
+    ),
 )
 
 PROGRAMS: tuple[ProgramNeed, ...] = (
@@ -81,24 +103,79 @@ PROGRAMS: tuple[ProgramNeed, ...] = (
     ProgramNeed(
         ("qemu-aarch64-static", "qemu-aarch64"),
         "qemu-user-static",
-        "running a board's binaries here, in tests",
-        required=False,
+        "running a board's binaries here: after each build, and in the self-test",
+        False,
+        "optional",
     ),
-    ProgramNeed(("ccache",), "ccache", "compiling again in less time", required=False),
-    ProgramNeed(("sshd", "/usr/sbin/sshd"), "openssh-server", "SSH tests", required=False),
-    ProgramNeed(("cc", "gcc", "clang"), "gcc", "tests of the binary checks", required=False),
+    ProgramNeed(("ccache",), "ccache", "compiling again in less time", False, "optional"),
+    ProgramNeed(("sshd", "/usr/sbin/sshd"), "openssh-server", "SSH tests", False, "optional"),
+    ProgramNeed(("cc", "gcc", "clang"), "gcc", "tests of the binary checks", False, "optional"),
 )
+
+# Debian's package to the other managers' names for it, where they are known for certain.
+PACKAGE_NAMES: Mapping[str, Mapping[str, str]] = {
+    "qemu-system-arm": {
+        "dnf": "qemu-system-aarch64",
+        "apk": "qemu-system-aarch64",
+        "pacman": "qemu-system-aarch64",
+        "zypper": "qemu-arm",
+    },
+    "e2fsprogs": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "e2fsprogs"),
+    "dpkg": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "dpkg"),
+    "openssh-client": {
+        "dnf": "openssh",
+        "apk": "openssh-keygen",
+        "pacman": "openssh",
+        "zypper": "openssh",
+    },
+    "openssh-server": {
+        "dnf": "openssh-server",
+        "apk": "openssh-server",
+        "pacman": "openssh",
+        "zypper": "openssh-server",
+    },
+    "qemu-user-static": {
+        "dnf": "qemu-user-static",
+        "apk": "qemu-aarch64",
+        "pacman": "qemu-user-static",
+        "zypper": "qemu-linux-user",
+    },
+    "ccache": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "ccache"),
+    "gcc": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "gcc"),
+    "buildah": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "buildah"),
+    "python3.11": {"dnf": "python3.11"},
+}
+INSTALL_WORDS: Mapping[str, str] = {
+    "apt-get": "apt-get install --yes",
+    "dnf": "dnf install --assumeyes",
+    "zypper": "zypper --non-interactive install",
+    "pacman": "pacman -S --noconfirm",
+    "apk": "apk add",
+}
+
+# Program to arguments with which it does its least work that shows that it works.
+ENGINES: Mapping[str, tuple[str, ...]] = {
+    "docker": ("info", "--format", "{{.ServerVersion}}"),
+    "podman": ("info", "--format", "{{.Version.Version}}"),
+    "buildah": ("--version",),
+}
+ENGINE_SECONDS = 15.0
 
 
 def checks() -> list[Check]:
     """Look at this machine; nothing heavy is imported and nothing is changed."""
-    return [
+    found = [
         check_python(sys.version_info[:2]),
         *(check_package(need) for need in PACKAGES),
-        *(check_program(need) for need in PROGRAMS),
         check_disk(cache_root()),
+        check_source(),
+        check_cross_gcc(),
+        check_engines(),
+        check_base_image_maker(),
+        *(check_program(need) for need in PROGRAMS),
         check_builds(cache_root()),
     ]
+    return sorted(found, key=lambda check: GROUPS.index(check.group))
 
 
 def missing_required(found: list[Check]) -> list[Check]:
@@ -126,11 +203,13 @@ def check_package(
     try:
         version = version_of(need.name)
     except importlib.metadata.PackageNotFoundError:
-        return Check(need.name, False, f"missing; for {need.purpose}", install, need.required)
+        detail = f"missing; for {need.purpose}"
+        return Check(need.name, False, detail, install, need.required, need.group)
     if importlib.util.find_spec(need.module) is None:
         detail = f"{version} is installed but cannot be imported"
-        return Check(need.name, False, detail, f"{install} --force-reinstall", need.required)
-    return Check(need.name, True, version, None, need.required)
+        again = f"{install} --force-reinstall"
+        return Check(need.name, False, detail, again, need.required, need.group)
+    return Check(need.name, True, version, None, need.required, need.group)
 
 
 def check_program(need: ProgramNeed, which: Callable[[str], str | None] = shutil.which) -> Check:
@@ -138,13 +217,14 @@ def check_program(need: ProgramNeed, which: Callable[[str], str | None] = shutil
     for name in need.names:
         path = which(name)
         if path is not None:
-            return Check(need.names[0], True, path, None, need.required)
+            return Check(need.names[0], True, path, None, need.required, need.group)
     return Check(
         need.names[0],
         False,
         f"missing; for {need.purpose}",
         install_command(need.debian_package),
         need.required,
+        need.group,
     )
 
 
@@ -162,9 +242,104 @@ def install_command(
         user_id: who would run it; root needs no sudo.
     """
     user_id = os.getuid() if user_id is None else user_id
-    if which("apt-get") is None:
+    manager = next((name for name in INSTALL_WORDS if which(name) is not None), None)
+    package: str | None = debian_package
+    if manager != "apt-get":
+        package = PACKAGE_NAMES.get(debian_package, {}).get(manager or "")
+    if manager is None or package is None:
         return f"install what Debian calls {debian_package} with this system's package manager"
-    return f"{'' if user_id == 0 else 'sudo '}apt-get install --yes {debian_package}"
+    return f"{'' if user_id == 0 else 'sudo '}{INSTALL_WORDS[manager]} {package}"
+
+
+def check_cross_gcc(which: Callable[[str], str | None] = shutil.which) -> Check:
+    """Is there a gcc for 64-bit ARM (on such a machine, its own)?"""
+    from edgequant.toolchain.compilers.gcc import CROSS_PACKAGE, CROSS_PREFIX
+
+    group, name = "way: gcc", f"{CROSS_PREFIX}g++"
+    own = platform.machine() == "aarch64"
+    path = which(name) or (which("g++") if own else None)
+    if path is not None:
+        return Check(name, True, path, None, required=False, group=group)
+    detail = "missing; for build --with gcc"
+    install = install_command("g++" if own else CROSS_PACKAGE, which=which)
+    return Check(name, False, detail, install, required=False, group=group)
+
+
+def check_engines(
+    which: Callable[[str], str | None] = shutil.which,
+    answer: Callable[[str, tuple[str, ...]], str | None] | None = None,
+) -> Check:
+    """Does any one of the container engines work?
+
+    Args:
+        which: finds programs.
+        answer: runs a program with arguments; what it prints, or None where it fails.
+    """
+    group = "way: container"
+    answer = answer or _answer
+    silent = []
+    for engine, arguments in ENGINES.items():
+        path = which(engine)
+        if path is None:
+            continue
+        said = answer(path, arguments)
+        if said is not None:
+            version = said.removeprefix(f"{engine} version ").split(" ")[0]
+            detail = f"{engine} {version}".strip()
+            if silent:
+                detail += f" ({', '.join(silent)} installed, but not answering)"
+            return Check("container engine", True, detail, None, required=False, group=group)
+        silent.append(engine)
+    install = install_command("buildah", which=which)
+    if silent:
+        detail = f"{', '.join(silent)} installed, but not answering; for build --with container"
+        install = f"start its service, or {install}"
+    else:
+        detail = f"none of {', '.join(ENGINES)}; for build --with container"
+    return Check("container engine", False, detail, install, required=False, group=group)
+
+
+def _answer(program: str, arguments: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=ENGINE_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return " ".join(done.stdout.split())
+
+
+def check_base_image_maker(which: Callable[[str], str | None] = shutil.which) -> Check:
+    """Can the container's base image be made where no registry is reached?"""
+    path = which("mmdebstrap")
+    return Check(
+        "mmdebstrap",
+        path is not None,
+        path or "missing; for build --with container where no registry can be reached",
+        None if path is not None else install_command("mmdebstrap", which=which),
+        required=False,
+        group="way: container",
+    )
+
+
+def check_source() -> Check:
+    """Which llama.cpp is pinned, and is it here already? Not yet is no fault."""
+    from edgequant.core.errors import EdgequantError
+    from edgequant.toolchain.lock import load_lock
+    from edgequant.toolchain.source import is_fetched
+
+    try:
+        lock = load_lock()
+    except EdgequantError as error:
+        return Check("llama.cpp", False, error.cause, f"correct {error.subject}")
+    state = "in the cache" if is_fetched(lock) else "fetched by the first build, 75 MB"
+    detail = f"{lock.llama_cpp_commit} of {lock.project} {lock.version}, {state}"
+    return Check("llama.cpp", True, detail, None)
 
 
 def check_disk(folder: Path) -> Check:
@@ -191,4 +366,4 @@ def check_builds(cache: Path) -> Check:
             found.append(f"{parameters['target']} ({manifest.parent.name})")
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return Check("builds", True, ", ".join(found) or "none yet", None, required=False)
+    return Check("builds", True, ", ".join(found) or "none yet", None, False, "optional")

@@ -59,7 +59,7 @@ def fetch_source(lock: SourceLock, tools: Iterable[str] = ()) -> SourceTree:
         SourceError: it cannot be fetched, has another SHA-256, is unsafe to unpack, or lacks what
             the programs need.
     """
-    folder = sources_folder() / f"{lock.project}-{lock.version}-{lock.sha256[:12]}"
+    folder = _folder_of(lock)
     tree = SourceTree(folder, lock.llama_cpp_commit, lock.sha256)
     if not (folder / COMPLETE_MARK).is_file():
         with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
@@ -70,6 +70,15 @@ def fetch_source(lock: SourceLock, tools: Iterable[str] = ()) -> SourceTree:
                 (folder / COMPLETE_MARK).write_text(lock.sha256 + "\n", encoding="ascii")
     check_tree(folder, tools, name=f"{lock.project} {lock.version}")
     return tree
+
+
+def is_fetched(lock: SourceLock) -> bool:
+    """Whether a pinned source lies in the cache, unpacked."""
+    return (_folder_of(lock) / COMPLETE_MARK).is_file()
+
+
+def _folder_of(lock: SourceLock) -> Path:
+    return sources_folder() / f"{lock.project}-{lock.version}-{lock.sha256[:12]}"
 
 
 def local_source(path: Path, tools: Iterable[str] = ()) -> SourceTree:
