@@ -10,8 +10,14 @@ from edgequant.cli.output import JSON_OPTION, print_json, print_table
 
 
 def command(
-    target: str = typer.Option(
-        ..., "--target", "-t", help="A board (rk3568), an ISA level (armv8-a), or host."
+    target: str | None = typer.Option(
+        None,
+        "--target",
+        "-t",
+        help="An ISA level (armv8-a), host, or a board (rk3568): what its profile says.",
+    ),
+    board: str | None = typer.Option(
+        None, "--board", help="Ask this board what its CPU can do, and build the best for it."
     ),
     tool: list[str] = typer.Option(
         [], "--tool", help="Build only this program; give it again for more."
@@ -29,7 +35,11 @@ def command(
     Example: edgequant build --target rk3568 --tool llama-bench
     """
     from edgequant.toolchain.build import build
+    from edgequant.toolchain.sbom import SBOM_NAME, bill_table
 
+    if (target is None) == (board is None):
+        raise typer.BadParameter("give one of --target and --board", param_hint="--target")
+    target = target if target is not None else _ask_board(str(board))
     built = build(target, tools=tool or None, source=source, way=way)
     manifest = built.artefact.manifest
     files = {name: manifest.files[f"bin/{name}"] for name in sorted(built.binaries)}
@@ -45,6 +55,9 @@ def command(
                 "compiler": manifest.details.get("compiler"),
                 "flags": manifest.details.get("flags"),
                 "timings": manifest.timings,
+                "audit": manifest.details.get("audit"),
+                "trial": manifest.details.get("trial"),
+                "sbom": str(built.artefact.folder / SBOM_NAME),
                 "binaries": {
                     name: {
                         "path": str(built.binary(name)),
@@ -62,4 +75,36 @@ def command(
         title=f"{built.target.name}, llama.cpp {built.llama_cpp_commit}"
         + (" (already built)" if built.reused else ""),
     )
-    typer.echo(f"in {built.artefact.folder / 'bin'}")
+    print_table(
+        ["inside", "version", "licence", "linked into"],
+        [
+            [row.component, row.version, row.licence, row.linked_into]
+            for row in bill_table(built.artefact.folder / SBOM_NAME)
+        ],
+        title="What is linked in",
+    )
+    typer.echo(_tried(manifest.details.get("trial")))
+    typer.echo(f"in {built.artefact.folder / 'bin'}; its bill of materials: ../{SBOM_NAME}")
+
+
+def _ask_board(name: str) -> str:
+    from edgequant.core.progress import say
+    from edgequant.toolchain.selection import target_of_board
+
+    choice = target_of_board(name)
+    say(choice.note or f"{choice.board}: building {choice.target.name}, as its profile says")
+    return choice.target.name
+
+
+def _tried(trial: object) -> str:
+    """What running the binaries showed, in one line."""
+    if not isinstance(trial, dict):
+        return "Built for this machine: not tried as another CPU."
+    if not trial.get("ran"):
+        return f"Not tried: {trial.get('reason')}"
+    line = f"Every program ran as a {trial['cpu']} (qemu-user)"
+    dies = trial.get("dies_as")
+    if dies and dies.get("of"):
+        program, instruction = next(iter(sorted(dies["of"].items())))
+        line += f"; a {dies['cpu']} would not do: {program} uses {instruction}"
+    return line + "."

@@ -9,15 +9,19 @@ from pathlib import Path
 
 from edgequant.core.artefact import Artefact, ArtefactDraft, Store
 from edgequant.core.errors import BuildError, DiskFullError
+from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
+from edgequant.core.progress import say
 from edgequant.toolchain.compilers import Zig
+from edgequant.toolchain.compilers.packages import package_folder
 from edgequant.toolchain.lock import load_lock
 from edgequant.toolchain.plan import STAGE, Plan
 from edgequant.toolchain.recipe import LIBRARY
+from edgequant.toolchain.sbom import Bill, write_sbom
 from edgequant.toolchain.source import SourceTree, fetch_source, local_source
 from edgequant.toolchain.targets import Target, load_target
-from edgequant.toolchain.ways import Way, make_way
+from edgequant.toolchain.ways import Made, Way, make_way
 
 NEEDED_BYTES = 2_000_000_000
 # A compiler that met a full disk leaves about as much or less.
@@ -142,24 +146,51 @@ def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
                 next_step="free some space and run again: it goes on from here",
             ) from None
         raise
-    with draft.timed("audit"):
-        _collect(plan, made, draft)
+    _keep(plan, made, draft)
     shutil.copyfile(plan.log, draft.folder / "build.log")
 
 
-def _collect(plan: Plan, made: Path, draft: ArtefactDraft) -> None:
-    """Audit what was built, then copy it into the artefact."""
+def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
+    """Audit what was built, copy it into the artefact, try it, and write down what is in it."""
     from edgequant.toolchain.audit import audit
+    from edgequant.toolchain.trial import try_binaries
 
     folder = draft.folder / "bin"
     folder.mkdir()
     static = plan.target.linkage == "static"
-    facts: dict[str, object] = {}
-    for name in plan.outputs:
-        found = audit(made / name, architecture=plan.architecture, static=static)
-        facts[name] = found.as_dict()
-        shutil.copy2(made / name, folder / name)
-    draft.manifest.details["audit"] = facts
+    details = draft.manifest.details
+    with draft.timed("audit"):
+        facts: dict[str, object] = {}
+        for name in plan.outputs:
+            found = audit(made.folder / name, architecture=plan.architecture, static=static)
+            facts[name] = found.as_dict()
+            shutil.copy2(made.folder / name, folder / name)
+        details["audit"] = facts
+    if not plan.target.is_host:
+        with draft.timed("trial"):
+            binaries = {name: folder / name for name in plan.outputs}
+            report = try_binaries(binaries, target=plan.target, log=plan.folder / "trial.log")
+        if report.not_run is not None:
+            say(f"The binaries were not tried: {report.not_run}")
+        details["trial"] = report.as_dict()
+    bill = _write_bill(plan, made, draft.folder)
+    details["licence_texts_missing"] = list(bill.missing)
+
+
+def _write_bill(plan: Plan, made: Made, folder: Path) -> Bill:
+    return write_sbom(
+        folder,
+        target=plan.target,
+        source=plan.source,
+        compiler=plan.identity,
+        flags=plan.flags,
+        cmake_options=plan.options,
+        binaries={name: sha256_file(folder / "bin" / name) for name in plan.outputs},
+        files=made.files,
+        project_sha256=plan.inputs["project"],
+        lock=load_lock(),
+        zig=package_folder("ziglang") if plan.identity["name"] == Zig.name else None,
+    )
 
 
 def _check_disk() -> None:

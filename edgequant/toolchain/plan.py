@@ -15,8 +15,8 @@ from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import Target
 
 STAGE = "build"
-# Raise it when a change in this package makes other binaries from the same inputs.
-RECIPE = 1
+# Raise it when a change in this package makes another artefact from the same inputs.
+RECIPE = 2
 
 
 class Plan:
@@ -56,7 +56,6 @@ class Plan:
         self.identity = identity
         self.flags = flags
         self._tree_identity: dict[str, object] = {
-            "recipe": RECIPE,
             "target": target.name,
             "compiler": identity,
             "flags": flags,
@@ -68,6 +67,7 @@ class Plan:
         }
         self.parameters: dict[str, object] = {
             **self._tree_identity,
+            "recipe": RECIPE,
             "linkage": target.linkage,
             "tools": list(self.tools),
         }

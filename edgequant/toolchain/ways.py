@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from edgequant.toolchain.compilers import (
     build_program,
     make_compiler,
 )
+from edgequant.toolchain.linked import files_of_programs
 from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
 from edgequant.toolchain.plan import Plan
 from edgequant.toolchain.recipe import copy_project
@@ -30,6 +32,16 @@ from edgequant.toolchain.targets import Target
 CONTAINER = "container"
 WAYS = (Zig.name, Gcc.name, CONTAINER)
 JOB_MEMORY_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a way made of a plan."""
+
+    folder: Path
+    """Has every file of ``plan.outputs``."""
+    files: Mapping[str, set[str]] | None
+    """Each output to the files of the source tree that were compiled for it; None: unknown."""
 
 
 class Way(Protocol):
@@ -43,12 +55,8 @@ class Way(Protocol):
     def flags(self, target: Target) -> list[str]:
         """What the compiler is told to choose the target."""
 
-    def make(self, plan: Plan, draft: ArtefactDraft) -> Path:
-        """Compile; seconds and facts go into the draft's manifest.
-
-        Returns:
-            The folder that has every file of ``plan.outputs``.
-        """
+    def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
+        """Compile; seconds and facts go into the draft's manifest."""
 
 
 def make_way(name: str) -> Way:
@@ -77,7 +85,7 @@ class Here:
     def flags(self, target: Target) -> list[str]:
         return self._compiler.flags(target)
 
-    def make(self, plan: Plan, draft: ArtefactDraft) -> Path:
+    def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
         setup = self._compiler.prepare(plan.folder / "compiler", plan.target)
         environment = {**os.environ, **setup.environment, **_ccache_environment()}
         copy_project(plan.project, plan.folder / "project")
@@ -86,7 +94,9 @@ class Here:
         with draft.timed("compile"):
             _compile(plan, environment)
         draft.manifest.details["ccache"] = _ccache() is not None
-        return plan.folder / "build" / "bin"
+        build = plan.folder / "build"
+        files = files_of_programs(build_program("ninja"), build, plan.outputs, plan.source.folder)
+        return Made(build / "bin", files)
 
 
 class InContainer:
@@ -107,7 +117,7 @@ class InContainer:
             )
         return Gcc().flags(target)
 
-    def make(self, plan: Plan, draft: ArtefactDraft) -> Path:
+    def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
         from edgequant.toolchain.containers import compile_in_container
 
         binaries = plan.folder / "bin"
@@ -124,7 +134,7 @@ class InContainer:
                 out=binaries,
                 log=plan.log,
             )
-        return binaries
+        return Made(binaries, None)
 
 
 def _configure(plan: Plan, setup: CompilerSetup, environment: Mapping[str, str]) -> None:

@@ -32,16 +32,25 @@ def package_version(package: str) -> str:
         raise _missing(package) from None
 
 
+def package_folder(package: str) -> Path:
+    """Folder of an installed Python package.
+
+    Raises:
+        ToolMissingError: it is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise _missing(package)
+    return Path(spec.origin).parent
+
+
 def package_file(package: str, name: str) -> Path:
     """An executable that a package brought, inside it or among Python's scripts.
 
     Raises:
         ToolMissingError: the package or the executable is not there.
     """
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise _missing(package)
-    inside = Path(spec.origin).parent
+    inside = package_folder(package)
     scripts = Path(sysconfig.get_path("scripts"))
     for path in (inside / name, inside / "data" / "bin" / name, scripts / name):
         if os.access(path, os.X_OK) and path.is_file():
