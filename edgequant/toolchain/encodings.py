@@ -7,7 +7,8 @@ llama.cpp has no use for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     import numpy
 
 FLAG_EXECUTABLE = 0x4
+
+# From which edition of ARMv8 an extension is in every processor.
+LEVELS: Mapping[int, tuple[str, ...]] = {
+    1: ("lse", "rdm", "crc"),
+    3: ("rcpc",),
+    4: ("dotprod", "rcpc2"),
+    6: ("bf16", "i8mm"),
+    8: ("mops",),
+}
 
 
 class Encoding(NamedTuple):
@@ -138,6 +148,24 @@ def count_extensions(words: numpy.ndarray) -> dict[str, int]:
             if extension is not None:
                 counts[extension] = counts.get(extension, 0) + count
     return dict(sorted(counts.items()))
+
+
+def unpromised(counts: Mapping[str, int], isa: Iterable[str]) -> dict[str, int]:
+    """Of the extensions that were counted, those that a target does not promise.
+
+    Worth a look, not a fault: see :func:`scan_extensions`.
+
+    Args:
+        counts: extension to how many instructions need it.
+        isa: the target's instruction set in words: ``armv8.2-a``, ``dotprod``.
+    """
+    promised = set(isa)
+    for word in isa:
+        level = re.fullmatch(r"armv8\.(\d)-a", word)
+        if level is not None:
+            for since, extensions in LEVELS.items():
+                promised |= set(extensions) if int(level[1]) >= since else set()
+    return {name: count for name, count in counts.items() if name not in promised}
 
 
 def scan_extensions(path: Path) -> dict[str, int]:

@@ -5,14 +5,17 @@ Which of it went into a program is read from ninja's own records of what it comp
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import os.path
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.errors import BuildError
+from edgequant.core.paths import PACKAGE_FOLDER
 
 QUERY_SECONDS = 120
 PUBLIC_DOMAIN = "Public domain"
@@ -23,8 +26,8 @@ PUBLIC_DOMAIN = "Public domain"
 class LicenceText:
     """Where a licence's text stands."""
 
-    file: str
-    """Relative to the folder it is looked for in; ``*`` stands for any words."""
+    file: str | tuple[str, ...]
+    """Relative to the folder it is looked for in, ``*`` for any words; the first there is."""
     start: str | None = None
     """Regular expression that the text begins with; None: the file's begin."""
     end: str | None = None
@@ -41,8 +44,9 @@ class Part:
     places: tuple[str, ...]
     """Files (or folders, with a slash at the end) in the tree: one of them was compiled in."""
     texts: tuple[LicenceText, ...]
-    version: tuple[str, str] | None = None
-    """A file, and a regular expression whose groups, joined by dots, are the version."""
+    version: tuple[str | tuple[str, ...], str] | None = None
+    """A file (of several, the first there is), and a regular expression whose groups, joined by
+    dots, are the version."""
     purl: str | None = None
     """Package URL without its version."""
     note: str | None = None
@@ -197,11 +201,11 @@ GLIBC = Part(
     "LGPL-2.1-or-later",
     (),
     (
-        LicenceText("usr/share/doc/libc6-arm64-cross/copyright"),
+        LicenceText(("usr/share/doc/libc6-arm64-cross/copyright", "usr/share/doc/libc6/copyright")),
         LicenceText("usr/share/common-licenses/LGPL-2.1"),
     ),
     (
-        "usr/aarch64-linux-gnu/include/features.h",
+        ("usr/aarch64-linux-gnu/include/features.h", "usr/include/features.h"),
         r"define\s+__GLIBC__\s+(\d+)[\s\S]*?define\s+__GLIBC_MINOR__\s+(\d+)",
     ),
     note="linked statically: who passes these programs on must let the receiver relink them with "
@@ -213,7 +217,12 @@ GCC_RUNTIME = Part(
     "GPL-3.0-or-later WITH GCC-exception-3.1",
     (),
     (
-        LicenceText("usr/share/doc/gcc-*-aarch64-linux-gnu-base/copyright"),
+        LicenceText(
+            (
+                "usr/share/doc/gcc-*-aarch64-linux-gnu-base/copyright",
+                "usr/share/doc/gcc-*-base/copyright",
+            )
+        ),
         LicenceText("usr/share/common-licenses/GPL-3"),
     ),
     note="the exception lets programs that gcc compiled be passed on under any terms",
@@ -251,14 +260,44 @@ def files_of_programs(
     Raises:
         BuildError: ninja does not answer.
     """
-    headers = parse_deps(_ask(ninja, build, "deps"))
+    inputs = {name: _ask(ninja, build, "inputs", f"bin/{name}") for name in programs}
+    deps = _ask(ninja, build, "deps")
+    return files_from_records(inputs, deps, build=str(build.resolve()), tree=str(tree.resolve()))
+
+
+def files_from_records(
+    inputs: Mapping[str, str], deps: str, *, build: str, tree: str
+) -> dict[str, set[str]]:
+    """The files of the source tree that were compiled for each program, of ninja's own words.
+
+    Pure, so that the records can come from another machine or a container.
+
+    Args:
+        inputs: program to what ``ninja -t inputs bin/PROGRAM`` printed.
+        deps: what ``ninja -t deps`` printed.
+        build: absolute name of the folder that ninja ran in, there.
+        tree: absolute name of the root of llama.cpp, there.
+
+    Returns:
+        Program to paths relative to the tree.
+    """
+    headers = parse_deps(deps)
+    known: dict[str, str | None] = {}
+
+    def relative(name: str) -> str | None:
+        # Names as ninja has them: absolute, or relative to the folder it ran in.
+        if name not in known:
+            path = os.path.normpath(name if name.startswith("/") else f"{build}/{name}")
+            inside = path.startswith(f"{tree}/")
+            known[name] = path.removeprefix(f"{tree}/") if inside else None
+        return known[name]
+
     found: dict[str, set[str]] = {}
-    for program in programs:
-        inputs = _ask(ninja, build, "inputs", f"bin/{program}").splitlines()
-        files = set(inputs)
-        for name in inputs:
-            files.update(headers.get(name, ()))
-        found[program] = set(_relative(files, build, tree))
+    for program, text in inputs.items():
+        names = set(text.splitlines())
+        for name in list(names):
+            names.update(headers.get(name, ()))
+        found[program] = {path for name in names if (path := relative(name)) is not None}
     return found
 
 
@@ -272,16 +311,6 @@ def parse_deps(text: str) -> dict[str, list[str]]:
         elif ": #deps" in line:
             files = found.setdefault(line.partition(": #deps")[0], [])
     return found
-
-
-def _relative(files: Iterable[str], build: Path, tree: Path) -> Iterable[str]:
-    # Names as ninja has them: absolute, or relative to the folder it ran in.
-    root = str(tree.resolve()) + "/"
-    folder = str(build.resolve())
-    for name in files:
-        path = os.path.normpath(name if name.startswith("/") else f"{folder}/{name}")
-        if path.startswith(root):
-            yield path.removeprefix(root)
 
 
 def parts_of(files: Iterable[str]) -> list[Part]:
@@ -311,25 +340,19 @@ def part_version(part: Part, folder: Path) -> str | None:
     """A part's version as its own files say it; None where they do not."""
     if part.version is None:
         return None
-    name, pattern = part.version
-    try:
-        match = re.search(pattern, (folder / name).read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return None
-    if match is None:
-        return None
-    # 22 01 08 is how LLVM writes 22.1.8.
-    groups = [str(int(group)) if group.isdigit() else group for group in match.groups()]
-    return ".".join(groups)
+    names, pattern = part.version
+    for text in _texts(names, folder):
+        match = re.search(pattern, text)
+        if match is not None:
+            # 22 01 08 is how LLVM writes 22.1.8.
+            groups = [str(int(group)) if group.isdigit() else group for group in match.groups()]
+            return ".".join(groups)
+    return None
 
 
 def licence_text(wanted: LicenceText, folder: Path) -> str | None:
     """A licence's text, word for word; None where it is not to be found."""
-    for path in sorted(folder.glob(wanted.file)):
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
+    for text in _texts(wanted.file, folder):
         if wanted.start is not None:
             begin = re.search(wanted.start, text)
             if begin is None:
@@ -340,6 +363,24 @@ def licence_text(wanted: LicenceText, folder: Path) -> str | None:
             text = text if finish is None else text[: finish.start()]
         return text.strip() + "\n"
     return None
+
+
+def own_licence() -> str | None:
+    """edgequant's own licence: beside the package in a checkout, in its metadata if installed."""
+    beside = PACKAGE_FOLDER.parent / "LICENSE"
+    if beside.is_file():
+        return beside.read_text(encoding="utf-8")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        distribution = importlib.metadata.distribution("edgequant")
+        return distribution.read_text("licenses/LICENSE") or distribution.read_text("LICENSE")
+    return None
+
+
+def _texts(names: str | tuple[str, ...], folder: Path) -> Iterator[str]:
+    for name in (names,) if isinstance(names, str) else names:
+        for path in sorted(folder.glob(name)):
+            with contextlib.suppress(OSError):
+                yield path.read_text(encoding="utf-8", errors="replace")
 
 
 def copyright_lines(texts: Mapping[str, str]) -> list[str]:

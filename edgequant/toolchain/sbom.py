@@ -9,7 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgequant import __version__
@@ -17,11 +17,13 @@ from edgequant.core.errors import ArtefactError
 from edgequant.core.hashing import sha256_json
 from edgequant.toolchain.linked import (
     GGML,
+    GLIBC,
     LLAMA_CPP,
     PUBLIC_DOMAIN,
     Part,
     copyright_lines,
     licence_text,
+    own_licence,
     part_version,
     parts_of,
     runtime_parts,
@@ -69,7 +71,6 @@ class _Entry:
     programs: tuple[str, ...]
     texts: Mapping[str, str]
     """Name of a file to write to its text."""
-    extra: Mapping[str, object]
 
 
 def write_sbom(
@@ -120,7 +121,15 @@ def write_sbom(
         for name, text in entry.texts.items():
             (texts / name).write_text(text, encoding="utf-8")
             written.append(texts / name)
-    own = [_own_component(target, source, project_sha256)] if PROBE in binaries else []
+    own: list[dict[str, object]] = []
+    if PROBE in binaries:
+        own_text = own_licence()
+        if own_text is None:
+            missing = (*missing, PROBE)
+        else:
+            written.append(texts / f"{PREFIX}.txt")
+            written[-1].write_text(own_text, encoding="utf-8")
+        own = [_own_component(project_sha256, own_text is not None)]
     components = [
         *own,
         *(_component(entry, source, lock) for entry in entries),
@@ -229,31 +238,43 @@ def _entry(part: Part, folder: Path, programs: tuple[str, ...]) -> _Entry:
         if text is not None:
             number = f"-{len(texts) + 1}" if texts else ""
             texts[f"{_slug(part.name)}{number}.txt"] = text
-    return _Entry(part, part_version(part, folder), programs, texts, {})
+    return _Entry(part, part_version(part, folder), programs, texts)
 
 
 def _with_compiler_version(entry: _Entry, compiler: Mapping[str, str]) -> _Entry:
-    """Runtime parts without a version of their own have the compiler's."""
-    if entry.version is not None:
+    """Runtime parts whose files are elsewhere (in a container) have the version told of them."""
+    told = _told_version(entry.part, compiler)
+    if told is None or (entry.version is not None and entry.part is not GLIBC):
         return entry
+    return replace(entry, version=told)
+
+
+def _told_version(part: Part, compiler: Mapping[str, str]) -> str | None:
+    if part is GLIBC:
+        for key in ("package:libc6-dev-arm64-cross", "package:libc6-dev"):
+            if key in compiler:
+                return compiler[key]
+        return None
     # gcc ends its first line with its version.
-    words = compiler.get("version", "").split()
-    version = words[-1] if words and entry.part.name != "glibc" else None
-    return _Entry(entry.part, version, entry.programs, entry.texts, entry.extra)
+    words = (compiler.get("compiler") or compiler.get("version", "")).split()
+    return words[-1] if words else None
 
 
-def _own_component(target: Target, source: SourceTree, sha256: str) -> dict[str, object]:
-    return {
+def _own_component(sha256: str, has_text: bool) -> dict[str, object]:
+    found: dict[str, object] = {
         "type": "library",
         "bom-ref": f"part:{PROBE}-source",
         "name": f"{PROBE} (source)",
         "version": __version__,
         "licenses": [{"license": {"id": "Apache-2.0"}}],
-        "properties": [
-            _property("linked-into", PROBE),
-            _property("sha256-of-project", sha256),
-        ],
     }
+    if has_text:
+        found["externalReferences"] = [{"type": "license", "url": f"{LICENCES_NAME}/{PREFIX}.txt"}]
+    found["properties"] = [
+        _property("linked-into", PROBE),
+        _property("sha256-of-project", sha256),
+    ]
+    return found
 
 
 def _component(entry: _Entry, source: SourceTree, lock: SourceLock | None) -> dict[str, object]:

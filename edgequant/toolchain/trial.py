@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,11 @@ REAL_RUNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 QUESTION = ("--version",)
 
 _UNCAUGHT = re.compile(r"uncaught target signal (\d+)")
-_BLOCK_LINE = re.compile(r"^0x([0-9a-f]+):\s+([0-9a-f]{8})\s", re.MULTILINE)
+_CODE_LINE = re.compile(r"0x([0-9a-f]+):\s+([0-9a-f]{8})\s")
+_SIGILL_LINE = re.compile(r"--- SIGILL \{.*si_addr=0x([0-9a-f]+)")
+FATAL_SIGNALS = frozenset(
+    (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +78,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class IllegalInstruction:
-    """The instruction that a program died of."""
+    """The instruction that a program died of, as far as qemu tells."""
 
-    address: int
-    word: int
+    address: int | None = None
+    word: int | None = None
     """Its 32 bits."""
 
     def __str__(self) -> str:
-        return f"{describe_instruction(self.word)} at 0x{self.address:x}"
+        what = "an instruction" if self.word is None else describe_instruction(self.word)
+        return what if self.address is None else f"{what} at 0x{self.address:x}"
 
 
 @dataclass(frozen=True)
@@ -212,27 +217,31 @@ class _Trial:
         Raises:
             AuditError: it did not do what it should.
         """
-        runs = self._runs(program)
-        for arguments in runs:
+        for arguments in self._runs(program):
             ended = self._run(cpu, path, arguments)
-            fault = self._fault(cpu, program, path, arguments, ended)
+            if ended.signal_number == signal.SIGILL:
+                found = self._illegal_instruction(cpu, path, arguments)
+                raise AuditError(
+                    explain_illegal_instruction(cpu, found, self._target),
+                    subject=program,
+                    next_step="compare the flags and [qemu] cpu in "
+                    f"toolchain/targets/{self._target.name}.toml: the binary was not kept",
+                )
+            fault = find_fault(ended, cpu=cpu, decodes=program in REAL_RUNS)
             if fault is not None:
                 raise AuditError(
-                    fault,
-                    subject=program,
-                    next_step=f"look at the flags in toolchain/targets/{self._target.name}.toml, "
-                    f"then at the log: {self._log}",
+                    fault, subject=program, next_step=f"read the whole log: {self._log}"
                 )
-        return "prefill and decode" if program in REAL_RUNS else f"answered {QUESTION[0]}"
+            if program not in REAL_RUNS:
+                return _answer(ended)
+        return "prefill and decode"
 
     def first_lacking(self, cpu: str, program: str, path: Path) -> IllegalInstruction | None:
         """The instruction that a program dies of as another CPU; None if it does not."""
         for arguments in self._runs(program):
             ended = self._run(cpu, path, arguments)
             if ended.signal_number == signal.SIGILL:
-                found = self._illegal_instruction(cpu, path, arguments)
-                # Found again for certain, though qemu may not say which it was.
-                return found if found is not None else IllegalInstruction(0, 0)
+                return self._illegal_instruction(cpu, path, arguments)
         return None
 
     def _runs(self, program: str) -> tuple[tuple[str, ...], ...]:
@@ -241,39 +250,19 @@ class _Trial:
             tuple(word if word != MODEL else str(self._model) for word in words) for words in runs
         )
 
-    def _fault(
-        self, cpu: str, program: str, path: Path, arguments: Sequence[str], ended: Ended
-    ) -> str | None:
-        if ended.signal_number == signal.SIGILL:
-            found = self._illegal_instruction(cpu, path, arguments)
-            return explain_illegal_instruction(cpu, found, self._target)
-        if ended.signal_number is not None:
-            name = _signal_name(ended.signal_number)
-            return f"died of {name} as a {cpu}; its last lines:\n  {ended.tail}"
-        if program not in REAL_RUNS:
-            return None
-        if ended.status is None:
-            return f"did not end within {TIMEOUT_SECONDS:.0f} s as a {cpu}"
-        if ended.status != 0:
-            return (
-                f"failed with exit status {ended.status} as a {cpu}, decoding a tiny model; "
-                f"its last lines:\n  {ended.tail}"
-            )
-        return None
-
     def _illegal_instruction(
         self, cpu: str, path: Path, arguments: Sequence[str]
-    ) -> IllegalInstruction | None:
-        """Run it again, with every block of code written down as it is first reached."""
-        blocks = self._folder / "blocks.log"
-        options = ["-d", "in_asm", "-D", str(blocks)]
-        self._run(cpu, path, arguments, options)
+    ) -> IllegalInstruction:
+        """Run it again, with all code and signals written down as they come."""
+        record = self._folder / "record.log"
+        self._run(cpu, path, arguments, ["-d", "in_asm,strace", "-D", str(record)])
         try:
-            return last_instruction(_end_of(blocks))
+            with record.open(encoding="utf-8", errors="replace") as lines:
+                return illegal_instruction(lines)
         except FileNotFoundError:
-            return None
+            return IllegalInstruction()
         finally:
-            blocks.unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
 
     def _run(
         self, cpu: str, path: Path, arguments: Sequence[str], options: Sequence[str] = ()
@@ -285,6 +274,31 @@ class _Trial:
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write("$ " + " ".join(argv) + "\n" + ended.output)
         return ended
+
+
+def find_fault(ended: Ended, *, cpu: str, decodes: bool) -> str | None:
+    """What is wrong with how a program ended, for a message; None if nothing is.
+
+    Args:
+        ended: how it ended.
+        cpu: what it was run as.
+        decodes: whether it was to decode; of the others, only dying of a signal is wrong, as
+            each has ways of its own to be asked for its version.
+    """
+    if ended.signal_number is not None:
+        name = _signal_name(ended.signal_number)
+        return f"died of {name} as a {cpu}; its last lines:\n  {ended.tail}"
+    if not decodes or ended.status == 0:
+        return None
+    if ended.status is None:
+        return (
+            f"did not decode a tiny model within {TIMEOUT_SECONDS:.0f} s as a {cpu}; its last "
+            f"lines:\n  {ended.tail}"
+        )
+    return (
+        f"failed with exit status {ended.status} as a {cpu}, decoding a tiny model; its last "
+        f"lines:\n  {ended.tail}"
+    )
 
 
 def run_program(argv: Sequence[str], *, folder: Path, timeout_seconds: float) -> Ended:
@@ -323,25 +337,44 @@ def run_program(argv: Sequence[str], *, folder: Path, timeout_seconds: float) ->
 def signal_of(status: int, output: str) -> int | None:
     """The signal that a program under qemu-user died of, or None.
 
-    qemu-user says so and sends the same signal to itself; a shell between us and it would turn
-    that into an exit status of 128 and more.
+    qemu-user says so and sends the same signal to itself. A program that handles the signal (our
+    probe does, to say what happened) ends with 128 and its number, as under a shell.
     """
+    if status < 0:
+        return -status
     said = _UNCAUGHT.search(output)
     if said is not None and status != 0:
         return int(said[1])
-    return -status if status < 0 else None
+    return status - 128 if status - 128 in FATAL_SIGNALS else None
 
 
-def last_instruction(blocks: str) -> IllegalInstruction | None:
-    """The last instruction in what qemu writes with ``-d in_asm``: one line for each, as it is
-    translated. An illegal one ends its block, and the program ends with it."""
-    found = _BLOCK_LINE.findall(blocks)
-    return IllegalInstruction(int(found[-1][0], 16), int(found[-1][1], 16)) if found else None
+def illegal_instruction(record: Iterable[str]) -> IllegalInstruction:
+    """Where a program died, of what qemu-user writes with ``-d in_asm,strace``.
+
+    Each instruction is a line when it is first reached, each signal one with the address. Where a
+    qemu writes no signals, the last instruction is the one: it ended its block, and the program.
+
+    Args:
+        record: the lines.
+    """
+    words: dict[int, int] = {}
+    address = None
+    for line in record:
+        code = _CODE_LINE.match(line)
+        if code is not None:
+            address = int(code[1], 16)
+            words[address] = int(code[2], 16)
+            continue
+        died = _SIGILL_LINE.match(line)
+        if died is not None:
+            address = int(died[1], 16)
+            break
+    return IllegalInstruction(address, None if address is None else words.get(address))
 
 
-def explain_illegal_instruction(cpu: str, found: IllegalInstruction | None, target: Target) -> str:
+def explain_illegal_instruction(cpu: str, found: IllegalInstruction, target: Target) -> str:
     """Why a program died, for a message that starts with its name."""
-    what = "an instruction" if found is None or not found.word else f"an instruction, {found},"
+    what = "an instruction" if found.word is None else f"an instruction, {found},"
     needed = needed_features(target.isa)
     needs = f", which needs {', '.join(needed)}" if needed else ""
     return f"uses {what} that a {cpu} does not have: it was built for {target.name}{needs}"
@@ -352,18 +385,17 @@ def needed_features(isa: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for word in isa for name in ISA_FEATURES.get(word, ())))
 
 
+def _answer(ended: Ended) -> str:
+    if ended.status is None:
+        return f"started, and did not end by itself after {QUESTION[0]}"
+    return f"answered {QUESTION[0]}"
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _end_of(path: Path, size: int = 65536) -> str:
-    with path.open("rb") as stream:
-        stream.seek(0, 2)
-        stream.seek(max(0, stream.tell() - size))
-        return stream.read().decode(errors="replace")
 
 
 def _version(emulator: str, folder: Path) -> str:

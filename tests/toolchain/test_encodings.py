@@ -18,6 +18,7 @@ from edgequant.toolchain.encodings import (
     find_encoding,
     instruction_extension,
     scan_extensions,
+    unpromised,
 )
 
 RECORDED = Path(__file__).parent / "recorded" / "encodings.txt"
@@ -85,3 +86,11 @@ def test_what_is_no_elf_file_is_an_error(tmp_path: Path) -> None:
         scan_extensions(tmp_path / "x")
     with pytest.raises(AuditError, match="was not built"):
         scan_extensions(tmp_path / "none")
+
+
+def test_what_a_target_does_not_promise() -> None:
+    counts = {"dotprod": 3, "lse": 2, "rcpc": 1, "sve": 8}
+    assert unpromised(counts, ["armv8-a"]) == counts
+    assert unpromised(counts, ["armv8.2-a", "dotprod", "fp16"]) == {"rcpc": 1, "sve": 8}
+    assert unpromised(counts, ["armv8.6-a", "sve"]) == {}
+    assert unpromised({}, ["armv8-a"]) == {}

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from edgequant.core.errors import ArtefactError
+from edgequant.core.errors import ArtefactError, BuildError
 from edgequant.toolchain.linked import (
     PARTS,
     LicenceText,
     copyright_lines,
+    files_from_records,
+    files_of_programs,
     licence_text,
     parse_deps,
     part_version,
@@ -205,6 +207,31 @@ def test_gcc_brings_libraries_with_duties(tmp_path: Path, tree: Path) -> None:
     assert {p.name for p in bill.texts} >= {"glibc.txt", "glibc-2.txt"}
 
 
+def test_a_container_tells_the_versions_of_its_libraries(tmp_path: Path, tree: Path) -> None:
+    compiler = {
+        "name": "container",
+        "compiler": "aarch64-linux-gnu-g++ (Debian 12.2.0-14) 12.2.0",
+        "package:libc6-dev-arm64-cross": "2.36-8cross1",
+    }
+    bill = write(tmp_path / "a", tree, compiler=compiler, system=tmp_path / "nothing")
+    rows = {row.component: row for row in bill_table(bill.path)}
+    assert rows["glibc"].version == "2.36-8cross1"
+    assert rows["libstdc++ and libgcc"].version == "12.2.0"
+    assert {"glibc", "libstdc++ and libgcc"} <= set(bill.missing)
+
+
+def test_our_own_licence_is_there(tmp_path: Path, tree: Path) -> None:
+    write(tmp_path / "a", tree)
+    assert "Apache License" in (tmp_path / "a" / "licenses" / "edgequant.txt").read_text()
+    write(tmp_path / "b", tree, binaries={"llama-bench": SHA256})
+    assert not (tmp_path / "b" / "licenses" / "edgequant.txt").exists()
+
+
+def test_a_silent_ninja_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="does not say"):
+        files_of_programs(Path("/bin/false"), tmp_path, ["llama-bench"], tmp_path)
+
+
 def test_a_build_for_this_machine_takes_its_c_library_from_the_system() -> None:
     names = {part.name for part in runtime_parts("zig", linkage="shared")}
     assert "musl" not in names
@@ -220,6 +247,17 @@ def test_what_ninja_says_is_read() -> None:
         "probe/probe.cpp.o": ["../project/probe.cpp"],
     }
     assert parse_deps("") == {}
+
+
+def test_records_of_ninja_become_files_of_the_tree() -> None:
+    inputs = {
+        "llama-bench": "llama.cpp/src/llama.cpp.o\n/tree/tools/main.cpp\nlibllama.a\n",
+        "edgequant-probe": "probe/probe.cpp.o\n../../tree/../tree/src/x.c\n/treehouse/x.c\n",
+    }
+    assert files_from_records(inputs, DEPS, build="/home/build", tree="/tree") == {
+        "llama-bench": {"src/llama.cpp", "vendor/nlohmann/json.hpp", "tools/main.cpp"},
+        "edgequant-probe": {"src/x.c"},
+    }
 
 
 def test_files_belong_to_parts() -> None:

@@ -15,7 +15,7 @@ from edgequant.toolchain.trial import (
     IllegalInstruction,
     explain_illegal_instruction,
     find_lacking_instruction,
-    last_instruction,
+    illegal_instruction,
     needed_features,
     run_program,
     signal_of,
@@ -79,11 +79,19 @@ def test_an_illegal_instruction_is_named_and_explained(
     with pytest.raises(AuditError) as caught:
         try_binaries(binaries, target=target, log=tmp_path / "trial.log")
     message = str(caught.value)
-    assert message.startswith("edgequant-probe: uses an instruction, ldapr (rcpc) at 0x1a94914,")
+    assert message.startswith("edgequant-probe: uses an instruction, ldapr (rcpc) at 0x1adea24,")
     assert f"that a {target.qemu.cpu} does not have" in message
     assert "it was built for armv8.2-a+dotprod+fp16, which needs" in message
     assert "asimddp" in message
     assert f"{target.name}.toml" in (caught.value.next_step or "")
+
+
+def test_a_program_that_handles_the_signal_is_explained_too(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    binaries = program(tmp_path, "edgequant-probe", "exit 132")
+    with pytest.raises(AuditError, match=r"uses an instruction, ldapr \(rcpc\)"):
+        try_binaries(binaries, target=target, log=tmp_path / "trial.log")
 
 
 def test_a_program_that_only_answers_may_die_of_no_signal_either(
@@ -108,9 +116,19 @@ def test_a_decode_that_does_not_end_is_an_error(
     tmp_path: Path, emulator: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "TIMEOUT_SECONDS", 0.5)
-    binaries = program(tmp_path, "llama-bench", "sleep 600")
-    with pytest.raises(AuditError, match="did not end within"):
+    binaries = program(tmp_path, "llama-bench", "echo loading; sleep 600")
+    with pytest.raises(AuditError, match="did not decode a tiny model within"):
         try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+    assert (tmp_path / "trial.log").read_text().endswith("loading\n")
+
+
+def test_an_answer_that_does_not_end_is_reported_as_such(
+    tmp_path: Path, emulator: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "ASK_SECONDS", 1.0)
+    binaries = program(tmp_path, "llama-server", "sleep 600")
+    report = try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+    assert report.ran == {"llama-server": "started, and did not end by itself after --version"}
 
 
 def test_what_a_lesser_cpu_lacks_is_reported(
@@ -120,7 +138,7 @@ def test_what_a_lesser_cpu_lacks_is_reported(
     binaries = program(tmp_path, "llama-bench", script)
     report = try_binaries(binaries, target=target, log=tmp_path / "trial.log")
     assert report.lacking_cpu == "cortex-a53"
-    assert report.lacking == {"llama-bench": "ldapr (rcpc) at 0x1a94914"}
+    assert report.lacking == {"llama-bench": "ldapr (rcpc) at 0x1adea24"}
     assert report.as_dict()["dies_as"] == {"cpu": "cortex-a53", "of": report.lacking}
     for cpu, expected in (("cortex-a76", None), ("cortex-a53", 0x38BFC108)):
         found = find_lacking_instruction(
@@ -173,7 +191,10 @@ def test_nothing_of_our_environment_reaches_a_program(
 
 def test_an_exit_status_is_no_signal_and_the_other_way_round() -> None:
     assert signal_of(0, "") is None
-    assert signal_of(132, "") is None
+    assert signal_of(1, "") is None
+    assert signal_of(130, "") is None
+    assert signal_of(132, "") == signal.SIGILL
+    assert signal_of(139, "") == signal.SIGSEGV
     assert signal_of(-4, "") == signal.SIGILL
     said = "qemu: uncaught target signal 4 (Illegal instruction) - core dumped\n"
     assert signal_of(132, said) == signal.SIGILL
@@ -181,18 +202,34 @@ def test_an_exit_status_is_no_signal_and_the_other_way_round() -> None:
     assert signal_of(0, said) is None
 
 
-def test_the_last_instruction_of_a_recorded_run() -> None:
-    found = last_instruction(RECORDED.read_text())
-    assert found == IllegalInstruction(0x01A94914, 0x38BFC108)
-    assert str(found) == "ldapr (rcpc) at 0x1a94914"
-    assert last_instruction("----------------\nIN: \nOBJD-T: 08c1bf38\n") is None
+def test_where_it_died_is_read_from_recorded_runs() -> None:
+    found = illegal_instruction(RECORDED.read_text().splitlines())
+    assert found == IllegalInstruction(0x01ADEA24, 0x38BFC108)
+    assert str(found) == "ldapr (rcpc) at 0x1adea24"
+    # A program that handles the signal runs on for a while.
+    handled = RECORDED.with_name("qemu_in_asm_handled.txt").read_text().splitlines()
+    assert illegal_instruction(handled) == IllegalInstruction(0x006D86DC, 0xF8200020)
+    # A qemu that writes no signals.
+    silent = [line for line in RECORDED.read_text().splitlines() if "SIGILL" not in line]
+    assert illegal_instruction(silent) == found
+    # One without a disassembler writes code in another form.
+    unknown = illegal_instruction(
+        ["IN: ", "OBJD-T: 08c1bf38", "--- SIGILL {si_addr=0x00401000} ---"]
+    )
+    assert unknown == IllegalInstruction(0x401000, None)
+    assert str(unknown) == "an instruction at 0x401000"
+    assert str(illegal_instruction([])) == "an instruction"
 
 
 def test_an_unknown_instruction_is_explained_too(target: Target) -> None:
-    text = explain_illegal_instruction("cortex-a53", None, target)
+    text = explain_illegal_instruction("cortex-a53", IllegalInstruction(), target)
     assert text.startswith("uses an instruction that a cortex-a53 does not have")
     level = load_target("armv8-a")
-    assert explain_illegal_instruction("cortex-a53", None, level).endswith("built for armv8-a")
+    text = explain_illegal_instruction("cortex-a53", IllegalInstruction(1, 0x4E829420), level)
+    assert text == (
+        "uses an instruction, sdot (dotprod) at 0x1, that a cortex-a53 does not have: "
+        "it was built for armv8-a"
+    )
 
 
 def test_features_are_named_once() -> None:
