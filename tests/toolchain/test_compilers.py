@@ -50,6 +50,16 @@ def test_zig_and_gcc_can_both_build_for_every_target(name: str) -> None:
         assert flags or target.is_host
 
 
+def test_an_arm_host_leaves_native_to_zig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ziglang")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    setup = Zig().prepare(tmp_path, load_target("host"))
+    assert setup.cmake_options["GGML_NATIVE"] == "OFF"
+    assert "-mcpu=native" in (tmp_path / "zig-cc").read_text()
+    for_board = Zig().prepare(tmp_path, load_target(BOARD))
+    assert "GGML_NATIVE" not in for_board.cmake_options
+
+
 def test_the_cross_gcc_is_found(programs: Path) -> None:
     add_gcc(programs, "aarch64-linux-gnu-")
     assert find_programs(load_target(BOARD)).cxx == programs / "aarch64-linux-gnu-g++"

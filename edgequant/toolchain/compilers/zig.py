@@ -14,6 +14,8 @@ from edgequant.toolchain.compilers.base import CompilerSetup, processor_features
 from edgequant.toolchain.compilers.packages import package_file, package_version
 from edgequant.toolchain.targets import Target
 
+ARM_64 = "aarch64"
+
 
 class Zig:
     """zig's clang, libc and linker from the ``ziglang`` package: needs nothing of the system."""
@@ -60,6 +62,9 @@ class Zig:
             # Through cc1, as zig would turn a plain -O0 into a debug build with its checks.
             "EDGEQUANT_QUICK_FLAGS": "-Xclang;-O0",
         }
+        if target.is_host and platform.machine() == ARM_64:
+            # llama.cpp would ask the compiler what native means, in gcc's words; zig knows.
+            options["GGML_NATIVE"] = "OFF"
         zig_cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(cache_root() / "zig"))
         environment = {
             "ZIG_GLOBAL_CACHE_DIR": zig_cache,
