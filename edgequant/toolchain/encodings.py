@@ -190,6 +190,28 @@ def scan_extensions(path: Path) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
+def instruction_at(path: Path, address: int) -> int | None:
+    """The 32 bits that a program has at an address of its code; None where it has none.
+
+    Args:
+        path: an ELF file, of any kind: what is none has no code.
+        address: as the file's own headers count; a program that is loaded elsewhere is not found.
+    """
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with path.open("rb") as stream:
+            for segment in ELFFile(stream).iter_segments():
+                inside = address - segment["p_vaddr"]
+                executable = segment["p_type"] == "PT_LOAD" and segment["p_flags"] & 1
+                if executable and 0 <= inside <= segment["p_filesz"] - 4:
+                    return int.from_bytes(segment.data()[inside : inside + 4], "little")
+    except (OSError, ELFError, UnicodeDecodeError):
+        return None
+    return None
+
+
 def _code(path: Path) -> Iterator[bytes]:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgequant.boards.compatibility import ISA_FEATURES
@@ -21,7 +21,7 @@ from edgequant.core.errors import AuditError
 from edgequant.core.interrupts import keep_interruptible
 from edgequant.core.process import dying_with_us, stop_group
 from edgequant.core.progress import task
-from edgequant.toolchain.encodings import describe_instruction
+from edgequant.toolchain.encodings import describe_instruction, instruction_at
 from edgequant.toolchain.targets import Target
 from edgequant.toolchain.tiny_model import write_tiny_model
 
@@ -258,11 +258,14 @@ class _Trial:
         self._run(cpu, path, arguments, ["-d", "in_asm,strace", "-D", str(record)])
         try:
             with record.open(encoding="utf-8", errors="replace") as lines:
-                return illegal_instruction(lines)
+                found = illegal_instruction(lines)
         except FileNotFoundError:
             return IllegalInstruction()
         finally:
             record.unlink(missing_ok=True)
+        # Some versions of qemu write the bytes of some CPUs' instructions in reverse.
+        word = None if found.address is None else instruction_at(path, found.address)
+        return found if word is None else replace(found, word=word)
 
     def _run(
         self, cpu: str, path: Path, arguments: Sequence[str], options: Sequence[str] = ()

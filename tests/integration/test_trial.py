@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,16 @@ def test_the_kernel_that_needs_it_is_found_behind_a_handler(
     assert "uncaught target signal" not in log.read_text()
 
 
+def test_a_cpu_that_lacks_dot_products_alone_names_them(
+    binaries: dict[str, Path], target: Target, tmp_path: Path
+) -> None:
+    # Fujitsu's A64FX has the atomics and the half precision of armv8.2-a.
+    found = find_lacking_instruction(
+        binaries["edgequant-probe"], cpu="a64fx", target=target, log=tmp_path / "log"
+    )
+    assert re.fullmatch(r"[su]dot \(dotprod\) at 0x[0-9a-f]+", str(found))
+
+
 DOT = """
 #include <stdio.h>
 int main(int argc, char ** argv) {
@@ -177,3 +188,23 @@ def command_lines() -> Iterator[bytes]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             yield path.read_bytes()
+
+
+def test_its_weights_are_numbers(host_build: Any, tmp_path: Path) -> None:
+    """A perplexity that is finite: no type's blocks decode to infinities or to no number."""
+    program = host_build.binary("llama-perplexity")
+    if not program.is_file():
+        pytest.skip("this host build has no llama-perplexity")
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    text = tmp_path / "text"
+    text.write_text("the quick brown fox jumps over a lazy dog " * 20)
+    argv = [program, "-m", model, "-f", text, "-c", "64", "-t", "1", "--chunks", "2"]
+    for _ in range(5):
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=True)
+        found = re.search(r"PPL = ([0-9.]+)", ended.stderr)
+        # One run in a hundred ends before its log is written out.
+        if found is not None:
+            break
+    assert found is not None, (ended.stdout, ended.stderr)
+    # A model that knows nothing of 264 tokens, and is sometimes confident of it.
+    assert 10 < float(found[1]) < 1e6
