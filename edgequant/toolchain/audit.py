@@ -1,8 +1,9 @@
-"""Is a built binary what the board needs? Read from its ELF headers, nothing is run."""
+"""Is a built binary what the board needs? Read from its ELF headers and code, nothing is run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,14 +98,47 @@ def find_faults(facts: ElfFacts, *, architecture: str, static: bool) -> list[str
     return faults
 
 
-def audit(path: Path, *, architecture: str, static: bool) -> ElfFacts:
+def find_folders(path: Path, folders: Sequence[Path]) -> list[str]:
+    """The folders whose names are inside a binary: it would be another one if built elsewhere."""
+    data = path.read_bytes()
+    return [str(folder) for folder in folders if os.fsencode(folder) in data]
+
+
+def code_facts(path: Path, isa: Sequence[str]) -> dict[str, object]:
+    """How many instructions of each extension an ARM program has, for a manifest.
+
+    ``unpromised`` are those of extensions that the target does not promise. They are worth a look
+    and no fault: a C library chooses some of its code when it runs, and a constant between two
+    functions can look like an instruction. Running the program shows what it really uses.
+
+    Args:
+        path: an ELF file for ``aarch64``.
+        isa: the target's instruction set in words.
+
+    Raises:
+        AuditError: it is missing, or no ELF file.
+    """
+    from edgequant.toolchain.encodings import scan_extensions, unpromised
+
+    counts = scan_extensions(path)
+    return {"extensions": counts, "unpromised": unpromised(counts, isa)}
+
+
+def audit(path: Path, *, architecture: str, static: bool, folders: Sequence[Path] = ()) -> ElfFacts:
     """Read a binary's headers and insist that they are as the target needs.
+
+    Args:
+        path: the binary.
+        architecture: ``aarch64``, ``x86_64``.
+        static: whether it must run without an interpreter and libraries.
+        folders: of this machine, whose names must not be inside it.
 
     Raises:
         AuditError: it is not; the message names every fault.
     """
     facts = read_elf(path)
     faults = find_faults(facts, architecture=architecture, static=static)
+    faults += [f"has the name of a folder in it: {name}" for name in find_folders(path, folders)]
     if faults:
         raise AuditError(
             f"{'; '.join(faults)}",

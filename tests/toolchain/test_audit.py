@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.core.errors import AuditError
-from edgequant.toolchain.audit import ElfFacts, audit, find_faults, read_elf
+from edgequant.toolchain.audit import ElfFacts, audit, code_facts, find_faults, read_elf
 from edgequant.toolchain.compilers import Zig
 from edgequant.toolchain.targets import load_target
 
@@ -131,3 +131,17 @@ def test_a_truncated_binary_is_an_error(tmp_path: Path, zig: Compile) -> None:
 def test_a_missing_binary_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="was not built"):
         read_elf(tmp_path / "none")
+
+
+def test_the_name_of_a_folder_is_found(tmp_path: Path, zig: Compile) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(zig().read_bytes() + b"/home/me/llama.cpp/ggml/src/ggml.c\0")
+    folders = [Path("/home/me/llama.cpp"), Path("/home/you")]
+    with pytest.raises(AuditError, match=r"name of a folder in it: /home/me/llama\.cpp\n"):
+        audit(binary, architecture="aarch64", static=True, folders=folders)
+    assert audit(binary, architecture="aarch64", static=True, folders=folders[1:]).static
+
+
+def test_code_is_counted(zig: Compile) -> None:
+    # A loop that does nothing.
+    assert code_facts(zig(), ["armv8-a"]) == {"extensions": {}, "unpromised": {}}
