@@ -277,7 +277,7 @@ def check_engines(
     """
     group = "way: container"
     answer = answer or _answer
-    silent = []
+    silent: list[str] = []
     for engine, arguments in ENGINES.items():
         path = which(engine)
         if path is None:

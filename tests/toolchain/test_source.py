@@ -19,12 +19,19 @@ from edgequant.toolchain.requirements import NEEDED_FILES
 from edgequant.toolchain.source import (
     check_member,
     check_sha256,
+    check_tree,
+    commit_in_changelog,
+    commit_of_archive,
+    commit_of_checkout,
     fetch_source,
     local_source,
     sources_folder,
     unpack,
 )
+from tests.toolchain.local_index import tree_files, write_sdist
+from tests.toolchain.local_index import write_tree as write_whole_tree
 
+RECORDED = Path(__file__).parent / "recorded"
 TOP = "llama_cpp_python-1.2.3"
 
 
@@ -289,3 +296,101 @@ def test_pips_progress_moves_the_bar() -> None:
     for line in ("Collecting x", "Progress 10 of 40", "  Progress 40 of 40"):
         show_pip_progress(line, shown)
     assert (shown.completed, shown.total) == (40, 40)
+
+
+@pytest.mark.parametrize(
+    ("version", "commit"),
+    [
+        ("0.3.36", "0c1e57098"),
+        # Three updates stand under one heading; the first is the newest.
+        ("0.3.35", "4df29be4f"),
+        ("0.3.34", "e3546c794"),
+        ("0.3", None),
+        ("0.3.3", None),
+        ("9.9.9", None),
+    ],
+)
+def test_the_commit_of_a_version_is_read_from_the_change_log(
+    version: str, commit: str | None
+) -> None:
+    text = (RECORDED / "llama-cpp-python-changelog.md").read_text(encoding="utf-8")
+    assert commit_in_changelog(text, version) == commit
+
+
+def test_the_archives_own_head_comes_before_its_change_log(tmp_path: Path) -> None:
+    changelog = "## [1.2.3]\n\n- update llama.cpp to ggml-org/llama.cpp@aaaaaaa\n"
+    archive = write_sdist(tmp_path / "a.tar.gz", "1.2.3", commit="b" * 40, changelog=changelog)
+    assert commit_of_archive(archive) == "b" * 9
+    archive = write_sdist(tmp_path / "b.tar.gz", "1.2.3", changelog=changelog)
+    assert commit_of_archive(archive) == "aaaaaaa"
+    assert commit_of_archive(write_archive(tmp_path / "c.tar.gz")) == "unknown"
+
+
+def test_the_commit_that_git_archive_leaves_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", pax_headers={"comment": "c" * 40}) as stream:
+        stream.addfile(tarfile.TarInfo("llama.cpp-c/x"))
+    assert commit_of_archive(path) == "c" * 9
+
+
+def test_a_local_archive_says_its_commit_also_the_second_time(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    archive = write_sdist(tmp_path / "a.tar.gz", "1.2.3", commit="b" * 40)
+    assert local_source(archive).commit == "b" * 9
+    assert local_source(archive).commit == "b" * 9
+
+
+@pytest.mark.parametrize("kind", ["submodule", "worktree", "packed", "detached", "broken"])
+def test_the_commit_of_every_kind_of_checkout_is_read(kind: str, tmp_path: Path) -> None:
+    tree, git, commit = tmp_path / "llama.cpp", tmp_path / "git", "d" * 40
+    tree.mkdir()
+    git.mkdir()
+    if kind in ("submodule", "worktree"):
+        (tree / ".git").write_text("gitdir: ../git\n")
+    else:
+        git.rmdir()
+        git = tree / ".git"
+        git.mkdir()
+    (git / "HEAD").write_text("ref: refs/heads/x\n" if kind != "detached" else commit)
+    if kind == "worktree":
+        (git / "commondir").write_text("../main\n")
+        git = tmp_path / "main"
+    if kind == "packed":
+        (git / "packed-refs").write_text(f"# pack-refs\n{'e' * 40} refs/y\n{commit} refs/heads/x\n")
+    elif kind != "broken":
+        (git / "refs" / "heads").mkdir(parents=True)
+        (git / "refs" / "heads" / "x").write_text(commit + "\n")
+    assert commit_of_checkout(tree) == ("unknown" if kind == "broken" else "d" * 9)
+
+
+def test_a_source_is_asked_for_what_is_to_be_built(tmp_path: Path, own_cache: Path) -> None:
+    files = tree_files()
+    files["include/llama.h"] = files["include/llama.h"].replace("llama_decode(", "llama_run(")
+    tree = write_whole_tree(tmp_path / "llama.cpp", files)
+    assert local_source(tree, ["llama-bench"]).folder == tree
+    for tools, lacks in (
+        (["edgequant-probe"], "llama_decode in include/llama.h"),
+        (["llama-completion", "llama-later"], "the program llama-later"),
+    ):
+        with pytest.raises(SourceError, match=lacks) as caught:
+            local_source(tree, tools)
+        assert caught.value.subject == str(tree)
+        assert "llama-bench" in str(caught.value.next_step)
+
+
+def test_an_archive_that_is_no_llama_cpp_is_not_kept(tmp_path: Path, own_cache: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    with tarfile.open(archive, "w:gz") as stream:
+        stream.addfile(tarfile.TarInfo("top/README.md"))
+    with pytest.raises(SourceError, match="that edgequant can build"):
+        local_source(archive)
+    assert [p for p in sources_folder().iterdir() if p.is_dir()] == []
+
+
+def test_a_pinned_source_is_asked_each_time(own_cache: Path, index: Path) -> None:
+    lock = lock_for(write_sdist(index / f"{TOP}.tar.gz", "1.2.3", tree=tree_files(("llama-cli",))))
+    folder = fetch_source(lock, ["llama-cli", "edgequant-probe"]).folder
+    with pytest.raises(SourceError, match=r"llama-cpp-python 1\.2\.3: .*the program llama-bench"):
+        fetch_source(lock, ["llama-bench"])
+    check_tree(folder, ["llama-cli"], name="x")
