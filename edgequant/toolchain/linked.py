@@ -48,7 +48,7 @@ class Part:
     """A file (of several, the first there is), and a regular expression whose groups, joined by
     dots, are the version."""
     purl: str | None = None
-    """Package URL without its version."""
+    """Package URL; ``{version}`` stands for the version."""
     note: str | None = None
 
 
@@ -61,7 +61,7 @@ PARTS: tuple[Part, ...] = (
         ("vendor/cpp-httplib/",),
         (LicenceText("vendor/cpp-httplib/LICENSE"),),
         ("vendor/cpp-httplib/httplib.h", r'define CPPHTTPLIB_VERSION "([^"]+)"'),
-        "pkg:github/yhirose/cpp-httplib",
+        "pkg:github/yhirose/cpp-httplib@v{version}",
     ),
     Part(
         "nlohmann-json",
@@ -72,7 +72,7 @@ PARTS: tuple[Part, ...] = (
             "vendor/nlohmann/json.hpp",
             r"VERSION_MAJOR (\d+)[\s\S]*?VERSION_MINOR (\d+)[\s\S]*?VERSION_PATCH (\d+)",
         ),
-        "pkg:github/nlohmann/json",
+        "pkg:github/nlohmann/json@v{version}",
     ),
     Part(
         "subprocess.h",
@@ -91,7 +91,7 @@ PARTS: tuple[Part, ...] = (
             ),
         ),
         ("vendor/miniaudio/miniaudio.h", r"miniaudio - v([\d.]+)"),
-        "pkg:github/mackron/miniaudio",
+        "pkg:github/mackron/miniaudio@{version}",
     ),
     Part(
         "stb_image",
@@ -110,7 +110,7 @@ PARTS: tuple[Part, ...] = (
             "vendor/hash/xxhash/xxhash.h",
             r"XXH_VERSION_MAJOR +(\d+)\s[\s\S]*?VERSION_MINOR +(\d+)\s[\s\S]*?_RELEASE +(\d+)\s",
         ),
-        "pkg:github/Cyan4973/xxHash",
+        "pkg:github/Cyan4973/xxHash@v{version}",
     ),
     Part(
         "sha256 by Igor Pavlov",
@@ -129,7 +129,6 @@ PARTS: tuple[Part, ...] = (
         "MIT",
         ("vendor/hash/rotate-bits/",),
         (LicenceText("vendor/hash/rotate-bits/LICENSE.md"),),
-        purl="pkg:github/jb55/rotate-bits.h",
     ),
     Part(
         "base64.hpp",
@@ -151,7 +150,7 @@ LLAMA_CPP = Part(
     "MIT",
     ("src/", "common/", "tools/", "include/"),
     (LicenceText("LICENSE"),),
-    purl="pkg:github/ggml-org/llama.cpp",
+    purl="pkg:github/ggml-org/llama.cpp@{version}",
 )
 GGML = Part(
     "ggml",
@@ -166,7 +165,7 @@ GGML = Part(
         "ggml/CMakeLists.txt",
         r"VERSION_MAJOR (\d+)\)[\s\S]*?VERSION_MINOR (\d+)\)[\s\S]*?VERSION_PATCH (\d+)\)",
     ),
-    purl="pkg:github/ggml-org/ggml",
+    purl="pkg:github/ggml-org/ggml@v{version}",
 )
 
 _LLVM = "Apache-2.0 WITH LLVM-exception"
@@ -182,7 +181,7 @@ ZIG_RUNTIME = Part(
     "MIT",
     (),
     (LicenceText("LICENSE"),),
-    purl="pkg:pypi/ziglang",
+    purl="pkg:pypi/ziglang@{version}",
     note="helpers that the compiler calls, and those functions of the C library that zig has "
     "written anew",
 )

@@ -296,8 +296,10 @@ def _component(entry: _Entry, source: SourceTree, lock: SourceLock | None) -> di
     owners = copyright_lines(entry.texts)
     if owners:
         found["copyright"] = "\n".join(owners)
-    if part.purl is not None and version is not None:
-        found["purl"] = f"{part.purl}@{version}"
+    if part.purl is not None:
+        # Without a version only the name is known.
+        pattern = part.purl if version is not None else part.purl.partition("@")[0]
+        found["purl"] = pattern.format(version=version)
     references: list[dict[str, object]] = [
         {"type": "license", "url": f"{LICENCES_NAME}/{name}"} for name in entry.texts
     ]

@@ -114,36 +114,55 @@ def test_a_cpu_that_lacks_dot_products_alone_names_them(
     assert re.fullmatch(r"[su]dot \(dotprod\) at 0x[0-9a-f]+", str(found))
 
 
-DOT = """
+PROGRAM = """
 #include <stdio.h>
-int main(int argc, char ** argv) {
-    int sum;
+int main(void) {
     printf("before\\n");
     fflush(stdout);
-    __asm__ volatile("sdot v0.4s, v1.16b, v2.16b\\n umov %w0, v0.s[0]" : "=r"(sum) : : "v0");
-    printf("%d\\n", sum * 0 + argc);
+    __asm__ volatile("%s" : : : "v0", "x9");
+    printf("after\\n");
     return 0;
 }
 """
 
 
-def test_a_dot_product_is_named(target: Target, tmp_path: Path) -> None:
+def compiled(folder: Path, instruction: str, level: str) -> Path:
     compiler = shutil.which("aarch64-linux-gnu-gcc")
     if compiler is None or find_emulator() is None:
         pytest.skip("no aarch64-linux-gnu-gcc, or no qemu-aarch64")
-    (tmp_path / "dot.c").write_text(DOT)
-    out = tmp_path / "llama-dot"
-    argv = [compiler, "-static", "-march=armv8.2-a+dotprod", tmp_path / "dot.c", "-o", out]
-    subprocess.run(argv, check=True)
-    log = tmp_path / "log"
-    for cpu in ("cortex-a53", "cortex-a72"):
-        found = find_lacking_instruction(out, cpu=cpu, target=target, log=log)
-        assert found is not None
-        assert str(found).startswith("sdot (dotprod) at 0x")
-    assert find_lacking_instruction(out, cpu="cortex-a76", target=target, log=log) is None
-    with pytest.raises(AuditError, match=r"sdot \(dotprod\) at 0x"):
-        try_binaries({out.name: out}, target=as_cpu(target, "cortex-a53"), log=log)
-    assert scan_extensions(out)["dotprod"] == 1
+    (folder / "main.c").write_text(PROGRAM % instruction)
+    out = folder / "llama-one"
+    subprocess.run(
+        [compiler, "-static", f"-march={level}", folder / "main.c", "-o", out], check=True
+    )
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "instruction", "named"),
+    [
+        ("armv8.2-a+dotprod+fp16", "armv8.2-a+dotprod", "sdot v0.4s, v1.16b, v2.16b", "dotprod"),
+        ("armv8.2-a+dotprod+fp16", "armv8.2-a+fp16", "fadd v0.8h, v1.8h, v2.8h", "fp16"),
+        ("armv8.2-a+dotprod+fp16+i8mm", "armv8.2-a+i8mm", "smmla v0.4s, v1.16b, v2.16b", "i8mm"),
+        ("armv8.2-a+dotprod+fp16+i8mm+sve", "armv8.2-a+sve", "cntb x9", "sve"),
+    ],
+)
+def test_what_a_target_promises_is_on_its_cpu_and_not_on_the_lesser_one(
+    tmp_path: Path, name: str, level: str, instruction: str, named: str
+) -> None:
+    target = load_target(name)
+    program = compiled(tmp_path, instruction, level)
+    report = try_binaries({program.name: program}, target=target, log=tmp_path / "log")
+    assert report.not_run is None
+    assert report.ran == {program.name: "answered --version"}
+    died = report.lacking[program.name]
+    assert re.fullmatch(rf".+ \({named}\) at 0x[0-9a-f]+", died)
+    lesser = as_cpu(target, str(target.qemu.lacking_cpu))
+    with pytest.raises(AuditError) as caught:
+        try_binaries({program.name: program}, target=lesser, log=tmp_path / "log")
+    assert died in caught.value.cause
+    assert f"that a {target.qemu.lacking_cpu} does not have" in caught.value.cause
+    assert scan_extensions(program)[named] >= 1
 
 
 def test_the_scan_counts_what_a_disassembler_counts(binaries: dict[str, Path]) -> None:

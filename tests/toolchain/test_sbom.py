@@ -220,6 +220,14 @@ def test_a_container_tells_the_versions_of_its_libraries(tmp_path: Path, tree: P
     assert {"glibc", "libstdc++ and libgcc"} <= set(bill.missing)
 
 
+def test_parts_have_package_urls(tmp_path: Path, tree: Path) -> None:
+    components = {c["name"]: c for c in read(write(tmp_path / "a", tree))["components"]}
+    assert components["llama.cpp"]["purl"] == "pkg:github/ggml-org/llama.cpp@0c1e57098"
+    assert components["cpp-httplib"]["purl"] == "pkg:github/yhirose/cpp-httplib@v0.58.0"
+    assert components["subprocess.h"]["purl"] == "pkg:github/sheredom/subprocess.h"
+    assert "purl" not in components["sha256 by Igor Pavlov"]
+
+
 def test_our_own_licence_is_there(tmp_path: Path, tree: Path) -> None:
     write(tmp_path / "a", tree)
     assert "Apache License" in (tmp_path / "a" / "licenses" / "edgequant.txt").read_text()
