@@ -1,0 +1,12 @@
+"""Build inside a container: ``Dockerfile.arm64-build`` through docker, podman or buildah."""
+
+from edgequant.toolchain.containers.compile import compile_in_container, container_identity
+from edgequant.toolchain.containers.engine import ENGINE_NAMES, Engine, find_engine
+
+__all__ = [
+    "ENGINE_NAMES",
+    "Engine",
+    "compile_in_container",
+    "container_identity",
+    "find_engine",
+]

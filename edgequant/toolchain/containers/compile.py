@@ -1,0 +1,271 @@
+"""Compile a target's programs inside a container, and say what they were compiled with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from edgequant.core.disk import disk_full_explained
+from edgequant.core.errors import BuildError, DiskFullError, TargetError
+from edgequant.core.hashing import sha256_file
+from edgequant.core.locks import exclusive
+from edgequant.core.progress import task
+from edgequant.toolchain.containers.base_image import base_image, dockerfile, provide
+from edgequant.toolchain.containers.engine import (
+    Engine,
+    containers_folder,
+    find_engine,
+    temporary_folder,
+)
+from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
+from edgequant.toolchain.recipe import copy_project
+from edgequant.toolchain.source import HASHED_PARTS
+
+HOST = "host"
+# CMake reads the licences, to have them printed by the programs.
+LICENCE_PARTS = ("LICENSE", "licenses")
+CACHE_IMAGE = "localhost/edgequant-build"
+NEEDED_BYTES = 4_000_000_000
+LITTLE_BYTES = 50_000_000
+WORK_PREFIX = "work-"
+WAITING = "Another edgequant builds in a container; waiting for it"
+
+
+def container_identity() -> dict[str, str]:
+    """All of the container way that can change a binary: the same for every engine.
+
+    No engine is run for it. Where no base image was chosen yet, it is, and one that has to be made
+    here is made.
+
+    Raises:
+        ToolMissingError: no registry can be reached, and what makes an image is not installed.
+        BuildError: making the base image failed.
+        DiskFullError: there is too little space for it.
+    """
+    return {
+        "dockerfile": sha256_file(dockerfile()),
+        "base_image": base_image().identity,
+        "platform": platform.machine(),
+    }
+
+
+def compile_in_container(
+    *,
+    source: Path,
+    project: Path,
+    target_name: str,
+    flags: Sequence[str],
+    cmake_options: Mapping[str, str],
+    tools: Sequence[str],
+    out: Path,
+    log: Path,
+) -> dict[str, str]:
+    """Build programs with ``Dockerfile.arm64-build`` and put them into a folder.
+
+    Args:
+        source: root of the llama.cpp tree.
+        project: our own CMake files and the probe.
+        target_name: for messages.
+        flags: what the compiler is told to choose the target.
+        cmake_options: all other options that decide what the binaries are.
+        tools: the programs, which become ``out/NAME``.
+        out: an existing folder.
+        log: file that the engine's output is appended to.
+
+    Returns:
+        What it was built with: engine, base image, versions, hashes of the libraries linked in.
+
+    Raises:
+        TargetError: the target is this machine itself.
+        ToolMissingError: no engine works here.
+        BuildError: the engine or the compiler failed; the message has the compiler's own words.
+        DiskFullError: the disk is full.
+    """
+    if target_name == HOST:
+        raise TargetError(
+            "containers build for boards, not for this machine",
+            next_step="use --with zig or --with gcc for host",
+        )
+    base = base_image()
+    with exclusive(containers_folder() / "build.lock", WAITING), _work_folder() as work:
+        with task("Looking for a container engine"):
+            engine = find_engine()
+        _check_disk()
+        engine.clean(images=False)
+        with _full_disk_told(), disk_full_explained(work):
+            provide(base, engine, log)
+            context, tree = work / "context", work / "llama.cpp"
+            copy_project(project, context / "toolchain")
+            stage_source(source, tree)
+            facts = _build(
+                engine,
+                context=context,
+                tree=tree,
+                base=base.reference,
+                target_name=target_name,
+                arguments={
+                    "TARGET_FLAGS": " ".join(flags),
+                    "TOOLS": " ".join(tools),
+                    "CMAKE_OPTIONS": quote_options(cmake_options),
+                },
+                work=work,
+                log=log,
+            )
+            for tool in tools:
+                built = work / "out" / tool
+                if not built.is_file():
+                    raise BuildError(f"{engine.name} wrote no {tool}", subject=log)
+                shutil.copyfile(built, out / tool)
+                (out / tool).chmod(0o755)
+        engine.clean(images=True)
+    return {"engine": str(engine), "base_image": base.identity, **facts}
+
+
+def _build(
+    engine: Engine,
+    *,
+    context: Path,
+    tree: Path,
+    base: str,
+    target_name: str,
+    arguments: Mapping[str, str],
+    work: Path,
+    log: Path,
+) -> dict[str, str]:
+    file = dockerfile()
+    trees = {"llama_cpp": tree}
+    with task(f"Preparing the compiler in a container ({engine.name})"):
+        engine.build(
+            file,
+            context,
+            log=log,
+            what="preparing the compiler in a container",
+            build_contexts=trees,
+            arguments={"BASE_IMAGE": base},
+            target="versions",
+            output=_made(work / "versions"),
+        )
+    failure: list[str] = []
+    with task(f"Compiling for {target_name} ({engine.name})") as shown:
+
+        def on_line(line: str) -> None:
+            show_ninja_progress(line, shown)
+            collect_failure(line, failure)
+
+        everything = {"BASE_IMAGE": base, **arguments}
+        try:
+            if engine.has_own_storage and engine.keeps_layers:
+                # Named, so that cleaning up keeps the layers of the newest build.
+                engine.build(
+                    file,
+                    context,
+                    log=log,
+                    what=f"compiling for {target_name}",
+                    build_contexts=trees,
+                    arguments=everything,
+                    target="build",
+                    tag=CACHE_IMAGE,
+                    on_line=on_line,
+                )
+            engine.build(
+                file,
+                context,
+                log=log,
+                what=f"compiling for {target_name}",
+                build_contexts=trees,
+                arguments=everything,
+                output=_made(work / "out"),
+                on_line=on_line,
+            )
+        except BuildError as error:
+            if failure:
+                # What the engine says after it is its own wrapping.
+                raise explain_failure(failure, target_name, log) from error
+            raise
+    return parse_facts((work / "versions" / "versions").read_text(encoding="utf-8"))
+
+
+def quote_options(options: Mapping[str, str]) -> str:
+    """CMake options as one line that a shell takes apart again."""
+    return shlex.join(f"-D{name}={value}" for name, value in options.items())
+
+
+def parse_facts(text: str) -> dict[str, str]:
+    """What the image's ``/versions`` says: ``name=value`` lines."""
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            facts[name] = value
+    return facts
+
+
+def stage_source(source: Path, folder: Path) -> None:
+    """The parts of a llama.cpp tree that a build reads, linked into a folder of their own.
+
+    Other parts (a checkout's history, models, media) would be sent to the engine, and a change
+    in them would compile everything again.
+    """
+    folder.mkdir(parents=True)
+    for name in (*HASHED_PARTS, *LICENCE_PARTS):
+        part = source / name
+        if part.is_dir():
+            shutil.copytree(part, folder / name, symlinks=True, copy_function=_link_or_copy)
+        elif part.is_file():
+            _link_or_copy(str(part), str(folder / name))
+
+
+def _link_or_copy(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, destination, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder for one build; those of builds that were killed are removed (the lock is held)."""
+    top = containers_folder()
+    for stale in top.glob(f"{WORK_PREFIX}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    work = top / f"{WORK_PREFIX}{os.getpid()}"
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _full_disk_told() -> Iterator[None]:
+    """Engines report a full disk in words of their own: look at the disk instead."""
+    try:
+        yield
+    except BuildError:
+        if shutil.disk_usage(temporary_folder()).free < LITTLE_BYTES:
+            raise DiskFullError(
+                "no space left while building in a container",
+                subject=containers_folder(),
+                next_step="free some space and run again",
+            ) from None
+        raise
+
+
+def _check_disk() -> None:
+    free = shutil.disk_usage(containers_folder()).free
+    if free < NEEDED_BYTES:
+        raise DiskFullError(
+            f"a container build needs {NEEDED_BYTES / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            subject=containers_folder(),
+            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+        )
