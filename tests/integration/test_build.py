@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgequant.core.artefact import Store, load_artefact
-from edgequant.core.errors import BuildError, TargetError
+from edgequant.core.errors import BuildError, DiskFullError, TargetError
 from edgequant.core.paths import cache_root
+from edgequant.toolchain import build as build_module
 from edgequant.toolchain import ways
 from edgequant.toolchain.build import STAGE, build
 from edgequant.toolchain.requirements import NEEDED_FILES
@@ -156,7 +158,7 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_build_leaves_no_process_and_is_taken_up_again(
     tree: Path, own_cache: Path, how: signal.Signals
 ) -> None:
@@ -172,11 +174,51 @@ def test_an_interrupted_build_leaves_no_process_and_is_taken_up_again(
         _, complaint = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, complaint
-    assert processes_with(str(tree)) == []
+    killed = how == signal.SIGKILL
+    assert process.returncode == (-signal.SIGKILL if killed else 130), complaint
+    if killed:
+        # The kernel ends ninja for us; the shell that it ran may still have to notice.
+        deadline = time.monotonic() + 60
+        while processes_with(str(own_cache)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert processes_with(str(own_cache)) == []
     assert list(own_cache.glob("artefacts/build/*/manifest.json")) == []
-    assert list(own_cache.glob("artefacts/build/*.draft-*")) == []
+    if not killed:
+        assert list(own_cache.glob("artefacts/build/*.draft-*")) == []
     # Not part of what is compiled, so the next run is the same build.
+    (tree / "wait.sh").write_text("true\n")
+    assert build(TARGET, tools=["llama-wait"], source=tree).binary("llama-wait").is_file()
+    assert list(own_cache.glob("artefacts/build/*.draft-*")) == []
+
+
+@pytest.fixture
+def small_disk(own_cache: Path) -> Iterator[Path]:
+    """The empty cache on a file system of a few megabytes."""
+    own_cache.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(own_cache)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    yield own_cache
+    subprocess.run(["umount", "--lazy", str(own_cache)], check=True)
+
+
+def test_too_little_room_is_told_before_any_work(tree: Path, small_disk: Path) -> None:
+    with pytest.raises(DiskFullError, match=r"needs 2\.0 GB, 0\.1 GB are free"):
+        build(TARGET, tools=["llama-bench"], source=tree)
+
+
+def test_a_disk_that_fills_up_is_told_and_the_next_run_goes_on(
+    tree: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "NEEDED_BYTES", 0)
+    filler = small_disk / "filler"
+    (tree / "wait.sh").write_text(f"cat /dev/zero >{filler}\n")
+    with pytest.raises(DiskFullError, match="no space left") as caught:
+        build(TARGET, tools=["llama-wait"], source=tree)
+    assert "free some space" in str(caught.value.next_step)
+    assert processes_with(str(small_disk)) == []
+    assert list(small_disk.glob("artefacts/build/*/manifest.json")) == []
+    filler.unlink()
     (tree / "wait.sh").write_text("true\n")
     assert build(TARGET, tools=["llama-wait"], source=tree).binary("llama-wait").is_file()
 
