@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 from pathlib import Path
 
@@ -10,17 +11,24 @@ from typer.testing import CliRunner
 from edgequant.cli.app import make_app
 from edgequant.toolchain import doctor
 from edgequant.toolchain.doctor import (
+    GROUPS,
     Check,
     PackageNeed,
     ProgramNeed,
+    check_base_image_maker,
     check_builds,
+    check_cross_gcc,
     check_disk,
+    check_engines,
     check_package,
     check_program,
     check_python,
+    check_source,
     install_command,
     missing_required,
 )
+from edgequant.toolchain.lock import load_lock
+from edgequant.toolchain.source import COMPLETE_MARK, sources_folder
 
 QEMU = ProgramNeed(("qemu-system-aarch64",), "qemu-system-arm", "the virtual board")
 TORCH = PackageNeed("torch", "torch", "convert", "quantize")
@@ -114,3 +122,95 @@ def test_the_exit_code_says_whether_all_is_there(
     result = CliRunner().invoke(make_app(arguments), arguments)
     assert result.exit_code == status
     assert json.loads(result.stdout)["ok"] is ok
+
+
+def test_every_check_is_in_a_group_and_groups_stay_together() -> None:
+    groups = [check.group for check in doctor.checks()]
+    assert set(groups) == set(GROUPS)
+    assert [group for group, _ in itertools.groupby(groups)] == list(GROUPS)
+
+
+def test_what_only_some_ways_need_is_not_required() -> None:
+    for check in (
+        check_cross_gcc(which=nothing),
+        check_engines(which=nothing),
+        check_base_image_maker(which=nothing),
+    ):
+        assert not check.ok
+        assert not check.required
+        assert check.install
+
+
+@pytest.mark.parametrize(
+    ("manager", "command"),
+    [
+        ("apt-get", "sudo apt-get install --yes qemu-system-arm"),
+        ("dnf", "sudo dnf install --assumeyes qemu-system-aarch64"),
+        ("apk", "sudo apk add qemu-system-aarch64"),
+        ("pacman", "sudo pacman -S --noconfirm qemu-system-aarch64"),
+        ("zypper", "sudo zypper --non-interactive install qemu-arm"),
+    ],
+)
+def test_each_package_manager_has_its_own_words(manager: str, command: str) -> None:
+    def which(name: str) -> str | None:
+        return f"/usr/bin/{name}" if name == manager else None
+
+    assert install_command("qemu-system-arm", which=which, user_id=1000) == command
+    if manager != "apt-get":
+        assert "Debian calls g++-aarch64" in install_command("g++-aarch64-linux-gnu", which=which)
+
+
+def test_only_known_managers_and_packages_are_named() -> None:
+    known = {need.debian_package for need in doctor.PROGRAMS}
+    assert known - {"apt"} <= set(doctor.PACKAGE_NAMES)
+    for names in doctor.PACKAGE_NAMES.values():
+        assert set(names) <= set(doctor.INSTALL_WORDS)
+
+
+def test_the_first_engine_that_answers_is_named_and_the_silent_ones_too() -> None:
+    def which(name: str) -> str | None:
+        return f"/bin/{name}" if name != "podman" else None
+
+    def answer(program: str, _arguments: tuple[str, ...]) -> str | None:
+        return "buildah version 1.28.2 (image-spec 1.0.2)" if program == "/bin/buildah" else None
+
+    check = check_engines(which, answer)
+    assert check.ok
+    assert check.detail == "buildah 1.28.2 (docker installed, but not answering)"
+    silent = check_engines(which, lambda *_: None)
+    assert not silent.ok
+    assert "docker, buildah installed, but not answering" in silent.detail
+    assert "start its service" in str(silent.install)
+
+
+def test_an_engine_that_fails_does_not_answer(tmp_path: Path) -> None:
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    engine.chmod(0o755)
+    only = {"docker": str(engine)}
+    assert not check_engines(only.get).ok
+    engine.write_text("#!/bin/sh\necho 24.0\n")
+    assert check_engines(only.get).detail == "docker 24.0"
+
+
+def test_the_pinned_source_is_told_with_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    lock = load_lock()
+    assert "fetched by the first build" in check_source().detail
+    folder = sources_folder() / f"{lock.project}-{lock.version}-{lock.sha256[:12]}"
+    folder.mkdir()
+    (folder / COMPLETE_MARK).touch()
+    assert f"{lock.llama_cpp_commit} of" in check_source().detail
+    assert "in the cache" in check_source().detail
+
+
+def test_a_broken_lock_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toolchain").mkdir()
+    (tmp_path / "toolchain" / "llama_cpp.lock.toml").write_text("project =")
+    check = check_source()
+    assert not check.ok
+    assert "not valid TOML" in check.detail
+    assert "llama_cpp.lock.toml" in str(check.install)
