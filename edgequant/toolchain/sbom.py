@@ -16,10 +16,12 @@ from edgequant import __version__
 from edgequant.core.errors import ArtefactError
 from edgequant.core.hashing import sha256_json
 from edgequant.toolchain.linked import (
+    GCC_RUNTIME,
     GGML,
     GLIBC,
     LLAMA_CPP,
     PUBLIC_DOMAIN,
+    ZIG_RUNTIME,
     Part,
     copyright_lines,
     licence_text,
@@ -39,6 +41,7 @@ SPEC_VERSION = "1.6"
 PREFIX = "edgequant"
 PROGRAM = "program:"
 UNKNOWN_LICENCE = "not known"
+CONTAINER = "container"
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ def _entries(
     root = zig if name == "zig" and zig is not None else system
     for part in runtime_parts(name, linkage=target.linkage):
         entry = _entry(part, root, programs)
-        found.append(_with_compiler_version(entry, compiler))
+        found.append(_with_told_version(entry, compiler))
     return found
 
 
@@ -241,19 +244,20 @@ def _entry(part: Part, folder: Path, programs: tuple[str, ...]) -> _Entry:
     return _Entry(part, part_version(part, folder), programs, texts)
 
 
-def _with_compiler_version(entry: _Entry, compiler: Mapping[str, str]) -> _Entry:
-    """Runtime parts whose files are elsewhere (in a container) have the version told of them."""
+def _with_told_version(entry: _Entry, compiler: Mapping[str, str]) -> _Entry:
+    """A runtime part with the version that the compiler told of it, if that is known better."""
     told = _told_version(entry.part, compiler)
-    if told is None or (entry.version is not None and entry.part is not GLIBC):
+    # The files of a container's libraries are not here; those of this machine are others.
+    if told is None and compiler.get("name") != CONTAINER:
         return entry
     return replace(entry, version=told)
 
 
 def _told_version(part: Part, compiler: Mapping[str, str]) -> str | None:
     if part is GLIBC:
-        for key in ("package:libc6-dev-arm64-cross", "package:libc6-dev"):
-            if key in compiler:
-                return compiler[key]
+        packages = ("package:libc6-dev-arm64-cross", "package:libc6-dev")
+        return next((compiler[key] for key in packages if key in compiler), None)
+    if part not in (GCC_RUNTIME, ZIG_RUNTIME):
         return None
     # gcc ends its first line with its version.
     words = (compiler.get("compiler") or compiler.get("version", "")).split()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +203,32 @@ def test_a_killed_trial_leaves_nothing_running(tmp_path: Path) -> None:
     assert ended.status is None
     assert ended.signal_number is None
     assert not any(b"98765" in line for line in command_lines())
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_trial_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> None:
+    started = tmp_path / "started"
+    mark = "87654" if how == signal.SIGINT else "87655"
+    code = (
+        "from pathlib import Path\nfrom edgequant.toolchain.trial import run_program\n"
+        f"argv = ['/bin/sh', '-c', 'touch {started}; exec sleep {mark}']\n"
+        f"run_program(argv, folder=Path({str(tmp_path)!r}), timeout_seconds=300)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert any(f"sleep\0{mark}".encode() in line for line in command_lines())
+        process.send_signal(how)
+        process.wait(60)
+    finally:
+        process.kill()
+    # The kernel's own signal may take a moment.
+    while any(f"sleep\0{mark}".encode() in line for line in command_lines()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def command_lines() -> Iterator[bytes]:

@@ -208,16 +208,25 @@ def test_gcc_brings_libraries_with_duties(tmp_path: Path, tree: Path) -> None:
 
 
 def test_a_container_tells_the_versions_of_its_libraries(tmp_path: Path, tree: Path) -> None:
-    compiler = {
-        "name": "container",
+    system = tmp_path / "system"
+    header = system / "usr/include/features.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 99\n")
+    silent = {"name": "container", "base_image": "some:image"}
+    told = silent | {
         "compiler": "aarch64-linux-gnu-g++ (Debian 12.2.0-14) 12.2.0",
         "package:libc6-dev-arm64-cross": "2.36-8cross1",
     }
-    bill = write(tmp_path / "a", tree, compiler=compiler, system=tmp_path / "nothing")
-    rows = {row.component: row for row in bill_table(bill.path)}
-    assert rows["glibc"].version == "2.36-8cross1"
-    assert rows["libstdc++ and libgcc"].version == "12.2.0"
-    assert {"glibc", "libstdc++ and libgcc"} <= set(bill.missing)
+    for folder, compiler, glibc, gcc in (
+        ("a", told, "2.36-8cross1", "12.2.0"),
+        # What this machine has says nothing of the container.
+        ("b", silent, "", ""),
+    ):
+        bill = write(tmp_path / folder, tree, compiler=compiler, system=system)
+        rows = {row.component: row for row in bill_table(bill.path)}
+        assert rows["glibc"].version == glibc
+        assert rows["libstdc++ and libgcc"].version == gcc
+        assert {"glibc", "libstdc++ and libgcc"} <= set(bill.missing)
 
 
 def test_parts_have_package_urls(tmp_path: Path, tree: Path) -> None:
