@@ -152,7 +152,7 @@ def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
 
 def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
     """Audit what was built, copy it into the artefact, try it, and write down what is in it."""
-    from edgequant.toolchain.audit import audit
+    from edgequant.toolchain.audit import audit, code_facts
     from edgequant.toolchain.trial import try_binaries
 
     folder = draft.folder / "bin"
@@ -162,9 +162,16 @@ def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
     with draft.timed("audit"):
         facts: dict[str, object] = {}
         for name in plan.outputs:
-            found = audit(made.folder / name, architecture=plan.architecture, static=static)
-            facts[name] = found.as_dict()
-            shutil.copy2(made.folder / name, folder / name)
+            built = made.folder / name
+            found = audit(
+                built,
+                architecture=plan.architecture,
+                static=static,
+                folders=(plan.folder, plan.source.folder),
+            )
+            of_code = {} if plan.target.is_host else code_facts(built, plan.target.isa)
+            facts[name] = {**found.as_dict(), **of_code}
+            shutil.copy2(built, folder / name)
         details["audit"] = facts
     if not plan.target.is_host:
         with draft.timed("trial"):
@@ -182,7 +189,7 @@ def _write_bill(plan: Plan, made: Made, folder: Path) -> Bill:
         folder,
         target=plan.target,
         source=plan.source,
-        compiler=plan.identity,
+        compiler={**plan.identity, **made.compiler},
         flags=plan.flags,
         cmake_options=plan.options,
         binaries={name: sha256_file(folder / "bin" / name) for name in plan.outputs},

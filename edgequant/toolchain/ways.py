@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,8 @@ class Made:
     """Has every file of ``plan.outputs``."""
     files: Mapping[str, set[str]] | None
     """Each output to the files of the source tree that were compiled for it; None: unknown."""
+    compiler: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the compiler only now, on top of the way's identity."""
 
 
 class Way(Protocol):
@@ -124,7 +126,7 @@ class InContainer:
         shutil.rmtree(binaries, ignore_errors=True)
         binaries.mkdir()
         with draft.timed("compile"):
-            draft.manifest.details["container"] = compile_in_container(
+            facts = compile_in_container(
                 source=plan.source.folder,
                 project=plan.project,
                 target_name=plan.target.name,
@@ -134,7 +136,10 @@ class InContainer:
                 out=binaries,
                 log=plan.log,
             )
-        return Made(binaries, None)
+        draft.manifest.details["container"] = facts
+        # Which engine it was changes nothing about a binary.
+        compiler = {name: value for name, value in facts.items() if name != "engine"}
+        return Made(binaries, None, compiler)
 
 
 def _configure(plan: Plan, setup: CompilerSetup, environment: Mapping[str, str]) -> None:
