@@ -62,7 +62,10 @@ class Zig:
             # Through cc1, as zig would turn a plain -O0 into a debug build with its checks.
             "EDGEQUANT_QUICK_FLAGS": "-Xclang;-O0",
         }
-        if target.is_host and platform.machine() == ARM_64:
+        if not target.is_host:
+            # zig turns -O3 into -O2. Up to 6 % fewer instructions a token: docs/instructions.md.
+            options["EDGEQUANT_HOT_FLAGS"] = "-Xclang;-O3"
+        elif platform.machine() == ARM_64:
             # llama.cpp would ask the compiler what native means, in gcc's words; zig knows.
             options["GGML_NATIVE"] = "OFF"
         zig_cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(cache_root() / "zig"))
