@@ -13,9 +13,6 @@ from edgequant.core.errors import EdgequantError
 from edgequant.toolchain.selection import features
 from edgequant.toolchain.targets import HOST, Target
 
-ENGINES = ("docker", "podman", "buildah")
-STATIC_WAYS = ("zig", "gcc", "container")
-
 
 @dataclass(frozen=True)
 class WayState:
@@ -130,13 +127,15 @@ def _gcc(target: Target) -> str:
 
 
 def _container(target: Target, which: Callable[[str], str | None]) -> tuple[bool, str]:
+    from edgequant.toolchain.containers import ENGINE_NAMES
+
     if target.is_host:
         return False, "containers build for boards, not for this machine"
     if not target.gcc.flags:
         return False, "its file has no [gcc] flags, which the container's compiler needs"
-    found = [name for name in ENGINES if which(name) is not None]
+    found = [name for name in ENGINE_NAMES if which(name) is not None]
     if not found:
-        return False, f"none of {', '.join(ENGINES)} is installed: edgequant doctor says how"
+        return False, f"none of {', '.join(ENGINE_NAMES)} is installed: edgequant doctor says how"
     return True, ", ".join(found)
 
 

@@ -5,6 +5,7 @@ Nothing of an archive is executed, and nothing is installed.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgequant.core.errors import SourceError
+from edgequant.core.errors import DiskFullError, EdgequantError, SourceError
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
 from edgequant.toolchain.lock import SourceLock
@@ -116,7 +117,7 @@ def show_pip_progress(line: str, shown: Task) -> None:
         shown.update(int(match[1]), total=int(match[2]))
 
 
-def explain_failure(text: str, project: str, version: str, log: Path) -> SourceError:
+def explain_failure(text: str, project: str, version: str, log: Path) -> EdgequantError:
     """The error for what a failed pip printed.
 
     Args:
@@ -130,6 +131,13 @@ def explain_failure(text: str, project: str, version: str, log: Path) -> SourceE
         return SourceError(
             f"this Python ({sys.executable}) has no pip, which fetches the source",
             next_step=f"{sys.executable} -m ensurepip",
+        )
+    if os.strerror(errno.ENOSPC) in text:
+        return DiskFullError(
+            f"no space left while downloading {name}",
+            subject=log.parent,
+            next_step="free some space, or point EDGEQUANT_CACHE (and TMPDIR, which pip uses) at "
+            "another disk",
         )
     if "DO NOT MATCH THE HASHES" in text:
         hashes = re.findall(r"(?:Expected sha256|Got)\s+([0-9a-f]{64})", text)

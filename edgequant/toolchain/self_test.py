@@ -83,7 +83,7 @@ int main() {
     return 0;
 }
 """
-BARE, FULL = "C without libraries", "C++ with its libraries"
+BARE, FULL, IMAGE = "C without libraries", "C++ with its libraries", "an image of one program"
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ class Trial:
 
 def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
     """Compile small programs for a board's target with each compiler, check and run them.
+
+    Of the container way only the engine is tried: compiling there takes minutes.
 
     Args:
         target_name: a target, or a board that says which one it needs.
@@ -126,6 +128,8 @@ def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
         for compiler in compilers:
             shown.describe(f"Trying {compiler.name} for {target.name}")
             trials += _try_compiler(compiler, target, Path(folder) / compiler.name)
+        shown.describe("Trying the container engines")
+        trials.append(_try_containers())
     return trials
 
 
@@ -167,6 +171,19 @@ def _try_compiler(compiler: Compiler, target: Target, folder: Path) -> list[Tria
     if compiler.name == Zig.name and not zig_libraries_are_there(target, cache_root()):
         return [*trials, Trial(compiler.name, FULL, None, 0.0, NOT_TRIED)]
     return [*trials, _timed(compiler.name, FULL, full.run)]
+
+
+def _try_containers() -> Trial:
+    """Does an engine build an image of one tiny program? None that does is no fault."""
+    from edgequant.toolchain.containers import find_engine
+
+    start = time.monotonic()
+    ok: bool | None = None
+    try:
+        ok, detail = True, str(find_engine())
+    except (ToolMissingError, TargetError) as error:
+        detail = error.cause
+    return Trial("container", IMAGE, ok, round(time.monotonic() - start, 2), detail)
 
 
 def _flags(setup: CompilerSetup) -> list[str]:

@@ -64,7 +64,7 @@ def fetch_source(lock: SourceLock, tools: Iterable[str] = ()) -> SourceTree:
     if not (folder / COMPLETE_MARK).is_file():
         with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
             if not (folder / COMPLETE_MARK).is_file():
-                archive = fetch_archive(lock)
+                archive = _archive(lock)
                 check_sha256(archive, lock.sha256)
                 unpack(archive, folder, subtree=TREE_IN_ARCHIVE)
                 (folder / COMPLETE_MARK).write_text(lock.sha256 + "\n", encoding="ascii")
@@ -261,7 +261,14 @@ def fetch_archive(lock: SourceLock) -> Path:
 
     Raises:
         SourceError: it cannot be fetched, or has another SHA-256.
+        DiskFullError: the disk is full.
     """
+    folder = _folder_of(lock)
+    with exclusive(folder.with_name(folder.name + ".lock"), WAITING):
+        return _archive(lock)
+
+
+def _archive(lock: SourceLock) -> Path:
     name = re.sub(r"[-_.]+", "_", lock.project)
     archive = sources_folder() / f"{name}-{lock.version}.tar.gz"
     if archive.is_file() and sha256_file(archive) == lock.sha256:

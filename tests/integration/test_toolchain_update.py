@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,3 +258,54 @@ def test_a_python_without_pip_is_told(
     error = refused(lock)
     assert "has no pip" in error.cause
     assert "ensurepip" in str(error.next_step)
+
+
+def test_an_interrupted_update_leaves_nothing(
+    index: Index, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/simple"
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        code = "from edgequant.cli.app import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "toolchain", "update", "0.3.37", "--lock", str(lock)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            server.settimeout(60)
+            connection, _ = server.accept()
+            with connection:
+                os.kill(process.pid, signal.SIGINT)
+                _, complaint = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, complaint
+    assert "Interrupted" in complaint
+    assert lock.read_text() == LOCK
+    assert not [p for p in sources_folder().iterdir() if p.name.startswith("download-")]
+    asking = [p for p in Path("/proc").glob("[0-9]*/environ") if url.encode() in _bytes(p)]
+    assert [p for p in asking if p.parent.name != str(os.getpid())] == []
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_two_updates_at_once_agree(index: Index, lock: Path) -> None:
+    index.add("0.3.37", commit=COMMIT)
+    code = "from edgequant.cli.app import main; main()"
+    argv = [sys.executable, "-c", code, "toolchain", "update", "0.3.37", "--lock", str(lock)]
+    both = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert load_lock(lock).version == "0.3.37"
+    assert [p.name for p in lock.parent.glob(".lock.toml.*")] == []
+    assert len(list(sources_folder().glob("*.tar.gz"))) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.core.errors import DiskFullError
 from edgequant.toolchain.package_index import explain_failure, known_versions, sha256_in_report
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -39,6 +40,11 @@ def test_other_failures_show_pips_last_words() -> None:
     error = explain_failure("one\n\ntwo: it broke\n", "x", "1", LOG)
     assert "two: it broke" in error.cause
     assert error.subject == str(LOG)
+
+
+def test_a_full_disk_is_called_that() -> None:
+    text = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    assert isinstance(explain_failure(text, "x", "1", LOG), DiskFullError)
 
 
 def report(archive: object) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from edgequant.boards.compatibility import ISA_FEATURES, missing_features
 from edgequant.boards.facts import BoardFacts
 from edgequant.boards.profile import BoardProfile, list_profiles
-from edgequant.core.errors import TargetError
+from edgequant.core.errors import ProfileError, TargetError
 from edgequant.toolchain import selection
 from edgequant.toolchain.selection import (
     BASE_LEVEL,
@@ -190,3 +192,15 @@ def test_a_board_is_asked_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_shipped_profile_names_a_target_whose_features_are_known(name: str) -> None:
     said = list_profiles()[name].build.target
     assert features(load_target(said)) is not None
+
+
+def test_this_very_machine_is_asked_really(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path))
+    here = tmp_path / "here.toml"
+    here.write_text('kind = "local"\n[build]\ntarget = "host"\n')
+    assert target_of_board(str(here)).target.is_host
+
+
+def test_a_board_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ProfileError):
+        target_of_board("no-such-board")

@@ -11,13 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from edgequant.cli.app import make_app
-from edgequant.core.errors import TargetError
-from edgequant.toolchain import doctor, self_test
+from edgequant.core.errors import TargetError, ToolMissingError
+from edgequant.toolchain import containers, doctor, self_test
 from edgequant.toolchain.compilers import CompilerSetup
+from edgequant.toolchain.containers import Engine
 from edgequant.toolchain.doctor import Check
 from edgequant.toolchain.self_test import (
     BARE,
     FULL,
+    IMAGE,
     Trial,
     failed,
     find_qemu,
@@ -31,9 +33,10 @@ ARM_TARGETS = [name for name in target_names() if not load_target(name).is_host]
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty, zig's cache too."""
+    """Empty, zig's cache too; engines have tests of their own."""
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
+    monkeypatch.setattr(containers, "find_engine", lambda: Engine("buildah", "1.28.2"))
     return tmp_path / "cache"
 
 
@@ -71,6 +74,22 @@ def test_nothing_is_left_in_the_cache(own_cache: Path) -> None:
 def test_the_host_has_no_self_test() -> None:
     with pytest.raises(TargetError, match="for boards"):
         run_self_test("host")
+
+
+def test_the_engine_that_works_is_named_and_none_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial = by_program(run_self_test("armv8-a"))["container", IMAGE]
+    assert trial.ok
+    assert trial.detail == "buildah 1.28.2"
+
+    def none_works() -> Engine:
+        raise ToolMissingError("no container engine works here (docker: no daemon)")
+
+    monkeypatch.setattr(containers, "find_engine", none_works)
+    trial = by_program(run_self_test("armv8-a"))["container", IMAGE]
+    assert trial.ok is None
+    assert "docker: no daemon" in trial.detail
 
 
 class Broken:
