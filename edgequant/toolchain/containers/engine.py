@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgequant.core.errors import BuildError, TargetError, ToolMissingError
+from edgequant.core.errors import BuildError, FileAccessError, TargetError, ToolMissingError
 from edgequant.core.interrupts import keep_interruptible
 from edgequant.core.paths import cache_root
 from edgequant.core.process import dying_with_us, run_logged, stop_group
@@ -24,8 +25,21 @@ ENGINE_NAMES = (DOCKER, PODMAN, BUILDAH)
 ENGINE_VARIABLE = "EDGEQUANT_CONTAINER_ENGINE"
 TRIAL_SECONDS = 60
 QUESTION_SECONDS = 30
+# When we are killed, the kernel ends only the process that we started. A step that an engine runs
+# in a chroot would go on: so a shell stands between, which then ends its whole group.
+_GROUP_ENDS_TOGETHER = (
+    "sh",
+    "-c",
+    "end() { trap '' TERM; kill -TERM 0; (sleep 10; kill -KILL 0) & wait $child; kill -KILL 0; }\n"
+    "trap end TERM\n"
+    '"$@" &\n'
+    "child=$!\n"
+    "wait $child\n",
+    "sh",
+)
 LAST_LINES = 15
 LONGEST_LINE = 400
+LONGEST_RUN_FOLDER = 50 - len("/edgequant-01234567")
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class Engine:
         """Command line of any of the engine's commands."""
         argv = [self.name]
         if self.has_own_storage:
-            argv += ["--root", str(self.storage / "root"), "--runroot", str(self.storage / "run")]
+            argv += ["--root", str(self.storage), "--runroot", str(run_folder(self.storage))]
             if self.mode.driver:
                 argv += ["--storage-driver", self.mode.driver]
         return [*argv, *map(str, arguments)]
@@ -187,16 +201,17 @@ class Engine:
                 on_line(line)
 
         try:
+            argv = self.build_argv(
+                dockerfile,
+                context,
+                build_contexts=build_contexts,
+                arguments=arguments,
+                target=target,
+                output=output,
+                tag=tag,
+            )
             run_logged(
-                self.build_argv(
-                    dockerfile,
-                    context,
-                    build_contexts=build_contexts,
-                    arguments=arguments,
-                    target=target,
-                    output=output,
-                    tag=tag,
-                ),
+                [*_GROUP_ENDS_TOGETHER, *argv],
                 log=log,
                 error=BuildError,
                 what=what,
@@ -348,7 +363,7 @@ def reason_of(output: str) -> str:
         match = re.search(r"(?:^|\s)(?:error|ERROR|Error)\b:?\s*(.+)", line)
         if match is not None:
             return match[1]
-    return lines[-1] if lines else "it failed without a word"
+    return lines[0] if lines else "it failed without a word"
 
 
 def plain_line(line: str) -> str:
@@ -365,6 +380,32 @@ def containers_folder() -> Path:
     """Everything of ours about containers, below the cache; made if absent."""
     folder = cache_root() / "containers"
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_folder(storage: Path) -> Path:
+    """Where podman and buildah note what is mounted; made if absent, for this user alone.
+
+    podman takes no more than 50 characters, so it cannot lie in the cache.
+
+    Raises:
+        FileAccessError: somebody else has a folder of that name.
+    """
+    digest = hashlib.sha256(str(storage).encode()).hexdigest()[:8]
+    candidates = [os.environ.get("XDG_RUNTIME_DIR"), "/run", "/tmp"]
+    top = next(
+        Path(folder)
+        for folder in candidates
+        if folder is not None
+        and len(folder) <= LONGEST_RUN_FOLDER
+        and (os.access(folder, os.W_OK) or folder == "/tmp")
+    )
+    folder = top / f"edgequant-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise FileAccessError(
+            "belongs to somebody else", subject=folder, next_step="set XDG_RUNTIME_DIR"
+        )
     return folder
 
 
