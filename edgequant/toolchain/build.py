@@ -19,7 +19,7 @@ from edgequant.toolchain.lock import load_lock
 from edgequant.toolchain.plan import STAGE, Plan
 from edgequant.toolchain.recipe import LIBRARY
 from edgequant.toolchain.sbom import Bill, write_sbom
-from edgequant.toolchain.source import SourceTree, fetch_source, local_source
+from edgequant.toolchain.source import SourceTree, check_tree, fetch_source, local_source
 from edgequant.toolchain.targets import Target, load_target
 from edgequant.toolchain.ways import Made, Way, make_way
 
@@ -111,6 +111,8 @@ def build(
     found = store.find(STAGE, plan.key)
     if found is not None:
         return Build(found, chosen, tree, reused=True)
+    # Before anything is compiled; a build that is found has had what it needs.
+    check_tree(tree.folder, plan.tools, name=source or "the pinned llama.cpp")
     waiting = "Another edgequant compiles in the same folder; waiting for it"
     with exclusive(plan.folder / "lock", waiting), store.lock(STAGE, plan.key):
         found = store.find(STAGE, plan.key)

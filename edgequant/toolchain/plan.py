@@ -10,7 +10,8 @@ from edgequant.core.artefact import artefact_key
 from edgequant.core.errors import BuildError
 from edgequant.core.hashing import sha256_json
 from edgequant.core.paths import cache_root, data_folder
-from edgequant.toolchain.recipe import LIBRARY, PROBE, cmake_options, sha256_of_project
+from edgequant.toolchain.recipe import LIBRARY, cmake_options, sha256_of_project
+from edgequant.toolchain.requirements import PROBE
 from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import Target
 

@@ -10,7 +10,6 @@ from edgequant.core.hashing import sha256_file, sha256_json, sha256_tree
 from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import Target
 
-PROBE = "edgequant-probe"
 LIBRARY = "libllama.so"
 PROJECT_FILES = ("CMakeLists.txt", "probe")
 

@@ -31,7 +31,7 @@ from edgequant.toolchain.linked import (
     runtime_parts,
 )
 from edgequant.toolchain.lock import SourceLock
-from edgequant.toolchain.recipe import PROBE
+from edgequant.toolchain.requirements import PROBE
 from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import Target
 

@@ -8,7 +8,6 @@ for minutes. Under qemu-user it must run on a CPU that has them, and die on one 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +27,9 @@ from edgequant.core.progress import task
 from edgequant.toolchain.audit import audit
 from edgequant.toolchain.compilers import Compiler, CompilerSetup, Gcc, Zig
 from edgequant.toolchain.targets import Target, load_target
+from edgequant.toolchain.trial import find_emulator
 
 DEFAULT_TARGET = "armv8.2-a+dotprod+fp16"
-QEMU_NAMES = ("qemu-aarch64-static", "qemu-aarch64")
 RUN_SECONDS = 30
 # zig compiles its libraries anew for another version or other flags; that is no fault.
 COMPILE_SECONDS = 20
@@ -248,7 +247,7 @@ class _Program:
         ]
         _run(command, self._log, self._environment)
         facts = audit(self._binary, architecture=self._target.architecture, static=True)
-        qemu, cpu = find_qemu(), self._target.qemu.cpu
+        qemu, cpu = find_emulator(), self._target.qemu.cpu
         if qemu is None or cpu is None:
             why = "no qemu-aarch64 here" if qemu is None else "the target names no CPU for it"
             return f"static, {facts.bytes} bytes; not run: {why}"
@@ -260,7 +259,7 @@ class _Program:
     def run_everywhere(self) -> str:
         """As :meth:`run`, and insist that it dies where its instructions are lacking."""
         told = self.run()
-        qemu, lacking = find_qemu(), self._target.qemu.lacking_cpu
+        qemu, lacking = find_emulator(), self._target.qemu.lacking_cpu
         if qemu is None or lacking is None:
             return told
         status, _ = run_under_qemu(qemu, lacking, self._binary, self._log)
@@ -270,11 +269,6 @@ class _Program:
                 "compiler was not told to use it, or qemu-user has a wrong CPU"
             )
         return f"{told}, dies on {lacking} as it should"
-
-
-def find_qemu(which: Callable[[str], str | None] = shutil.which) -> str | None:
-    """The path of qemu-user for 64-bit ARM; None where there is none."""
-    return next((path for name in QEMU_NAMES if (path := which(name)) is not None), None)
 
 
 def run_under_qemu(qemu: str, cpu: str, binary: Path, log: Path) -> tuple[int, list[str]]:

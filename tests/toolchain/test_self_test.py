@@ -22,11 +22,11 @@ from edgequant.toolchain.self_test import (
     IMAGE,
     Trial,
     failed,
-    find_qemu,
     run_self_test,
     zig_libraries_are_there,
 )
 from edgequant.toolchain.targets import QemuSettings, Target, load_target, target_names
+from edgequant.toolchain.trial import find_emulator
 
 ARM_TARGETS = [name for name in target_names() if not load_target(name).is_host]
 
@@ -52,7 +52,7 @@ def test_each_target_is_tried_from_an_empty_cache(name: str) -> None:
     assert zig.ok, zig.detail
     assert "static" in zig.detail
     target = load_target(name)
-    if find_qemu() is not None:
+    if find_emulator() is not None:
         assert f"runs on {target.qemu.cpu}" in zig.detail
         if target.qemu.lacking_cpu is not None:
             assert f"dies on {target.qemu.lacking_cpu} as it should" in zig.detail
@@ -157,7 +157,7 @@ def test_a_program_that_needs_more_than_it_should_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("ziglang")
-    if find_qemu() is None:
+    if find_emulator() is None:
         pytest.skip("no qemu-user here")
     target = load_target("armv8.2-a+dotprod+fp16")
     cases = {
@@ -174,7 +174,7 @@ def test_a_program_that_needs_more_than_it_should_is_found(
 
 def test_without_qemu_programs_are_compiled_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ziglang")
-    monkeypatch.setattr(self_test, "QEMU_NAMES", ("no-such-qemu",))
+    monkeypatch.setattr(self_test, "find_emulator", lambda: None)
     trial = by_program(run_self_test("armv8-a"))["zig", BARE]
     assert trial.ok
     assert "not run: no qemu-aarch64 here" in trial.detail
