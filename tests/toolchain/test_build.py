@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.core.errors import SourceError
 from edgequant.core.progress import Task
+from edgequant.toolchain import ways
+from edgequant.toolchain.build import build
 from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
 from edgequant.toolchain.recipe import cmake_options, copy_project, sha256_of_project
+from edgequant.toolchain.requirements import HEADER
 from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import load_target
+from tests.toolchain.local_index import tree_files, write_tree
 
 RECORDED = Path(__file__).parent / "recorded"
 TREE = SourceTree(Path("/nowhere"), "0c1e57098", "0" * 64)
@@ -90,3 +95,27 @@ def test_only_changed_files_of_the_project_get_a_new_time(project: Path, tmp_pat
     (project / "probe" / "probe.cpp").rename(project / "probe" / "main.cpp")
     copy_project(project, copy)
     assert sorted(p.name for p in copy.rglob("*.cpp")) == ["main.cpp"]
+
+
+@pytest.mark.parametrize(
+    ("tools", "lacking"),
+    [
+        (["llama-completion"], "the program llama-completion"),
+        (["edgequant-probe"], "llama_decode"),
+    ],
+)
+def test_what_a_source_lacks_is_told_before_anything_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tools: list[str], lacking: str
+) -> None:
+    pytest.importorskip("ziglang")
+    files = tree_files(tools=("llama-bench",))
+    files[HEADER] = files[HEADER].replace("llama_decode", "llama_decode_v2")
+    tree = write_tree(tmp_path / "llama.cpp", files)
+
+    def run_nothing(*_: object, **__: object) -> None:
+        raise AssertionError("something was run")
+
+    monkeypatch.setattr(ways, "run_logged", run_nothing)
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SourceError, match=lacking):
+        build("armv8-a", tools=tools, source=tree)
