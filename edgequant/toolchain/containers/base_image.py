@@ -115,7 +115,8 @@ def _decided(pinned: str) -> str:
             _check_maker(pinned)
             say(f"The registry of {pinned.partition('@')[0]} cannot be reached from here:")
             say(f"a base image of Debian {SUITE} is made with mmdebstrap, once.")
-        write_json(decision, {"base": chosen})
+        with disk_full_explained(decision.parent):
+            write_json(decision, {"base": chosen})
     return chosen
 
 
@@ -209,6 +210,9 @@ def _make(folder: Path) -> None:
     (folder / "facts.json").unlink(missing_ok=True)
     log = folder / "mmdebstrap.log"
     log.unlink(missing_ok=True)
+    scratch = folder / "tmp"
+    remove_unmounted(scratch)
+    scratch.mkdir(exist_ok=True)
     try:
         with disk_full_explained(folder), task(f"Making a base image of Debian {SUITE}") as shown:
             run_logged(
@@ -216,7 +220,7 @@ def _make(folder: Path) -> None:
                 log=log,
                 error=BuildError,
                 what="making the base image",
-                env={**os.environ, "TMPDIR": str(temporary_folder())},
+                env={**os.environ, "TMPDIR": str(scratch)},
                 on_line=lambda line: (
                     shown.describe(f"Making a base image: {line.removeprefix('I: ').rstrip('. ')}")
                     if line.startswith("I: ")
@@ -237,6 +241,22 @@ def _make(folder: Path) -> None:
             )
     finally:
         partial.unlink(missing_ok=True)
+        remove_unmounted(scratch)
+
+
+def remove_unmounted(folder: Path, mounts: str | None = None) -> None:
+    """Remove what a killed run left, but never through something that is still mounted in it.
+
+    Args:
+        folder: may be absent.
+        mounts: the text of /proc/self/mountinfo, by default this machine's.
+    """
+    if mounts is None:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    # Spaces are written in octal there.
+    inside = str(folder.resolve()).replace(" ", "\\040") + "/"
+    if not any(line.split()[4].startswith(inside) for line in mounts.splitlines() if line):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def mmdebstrap_argv(

@@ -20,7 +20,6 @@ from edgequant.toolchain.containers.engine import (
     Engine,
     containers_folder,
     find_engine,
-    temporary_folder,
 )
 from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
 from edgequant.toolchain.recipe import copy_project
@@ -31,7 +30,6 @@ HOST = "host"
 LICENCE_PARTS = ("LICENSE", "licenses")
 CACHE_IMAGE = "localhost/edgequant-build"
 NEEDED_BYTES = 4_000_000_000
-LITTLE_BYTES = 50_000_000
 WORK_PREFIX = "work-"
 WAITING = "Another edgequant builds in a container; waiting for it"
 
@@ -97,7 +95,7 @@ def compile_in_container(
             engine = find_engine()
         _check_disk()
         engine.clean(images=False)
-        with _full_disk_told(), disk_full_explained(work):
+        with disk_full_explained(work):
             provide(base, engine, log)
             context, tree = work / "context", work / "llama.cpp"
             copy_project(project, context / "toolchain")
@@ -244,21 +242,6 @@ def _work_folder() -> Iterator[Path]:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextlib.contextmanager
-def _full_disk_told() -> Iterator[None]:
-    """Engines report a full disk in words of their own: look at the disk instead."""
-    try:
-        yield
-    except BuildError:
-        if shutil.disk_usage(temporary_folder()).free < LITTLE_BYTES:
-            raise DiskFullError(
-                "no space left while building in a container",
-                subject=containers_folder(),
-                next_step="free some space and run again",
-            ) from None
-        raise
 
 
 def _check_disk() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -14,7 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgequant.core.errors import BuildError, FileAccessError, TargetError, ToolMissingError
+from edgequant.core.errors import (
+    BuildError,
+    DiskFullError,
+    FileAccessError,
+    TargetError,
+    ToolMissingError,
+)
 from edgequant.core.interrupts import keep_interruptible
 from edgequant.core.paths import cache_root
 from edgequant.core.process import dying_with_us, run_logged, stop_group
@@ -187,12 +194,17 @@ class Engine:
 
         Raises:
             BuildError: it failed; the message has the last lines of the engine.
+            DiskFullError: it failed because a disk is full.
         """
 
         last: deque[str] = deque(maxlen=LAST_LINES)
+        full = False
 
         def from_a_step(line: str) -> None:
+            nonlocal full
             line = plain_line(line)
+            # Looking at the disk would be too late: the engine has tidied up when it ends.
+            full = full or os.strerror(errno.ENOSPC).lower() in line.lower()
             if is_step(line):
                 return
             # Engines repeat a whole step of the Dockerfile in one line.
@@ -219,6 +231,14 @@ class Engine:
                 on_line=from_a_step,
             )
         except BuildError as failed:
+            if full:
+                raise DiskFullError(
+                    f"no space left while {what} with {self.name}",
+                    subject=self.storage if self.has_own_storage else "docker's disk",
+                    next_step="free some space, or point EDGEQUANT_CACHE at another disk"
+                    if self.has_own_storage
+                    else "free some space there, for example: docker builder prune",
+                ) from failed
             raise BuildError(
                 f"{what} with {self.name} failed; its last lines:\n  " + "\n  ".join(last),
                 subject=log,

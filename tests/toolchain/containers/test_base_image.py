@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.errors import BuildError, ToolMissingError
+from edgequant.core.errors import BuildError, DiskFullError, ToolMissingError
 from edgequant.toolchain.containers import base_image as module
 from edgequant.toolchain.containers.base_image import (
     BASE_VARIABLE,
@@ -21,6 +21,7 @@ from edgequant.toolchain.containers.base_image import (
     parse_status,
     pinned_reference,
     registry_host,
+    remove_unmounted,
     sources_of,
 )
 
@@ -232,6 +233,26 @@ def test_what_is_no_debian_is_an_error(tmp_path: Path) -> None:
         pass
     with pytest.raises(BuildError, match="no list"):
         installed_packages(tmp_path / "e.tar")
+
+
+def test_leftovers_are_removed_unless_something_is_mounted_in_them(tmp_path: Path) -> None:
+    folder = tmp_path / "left over"
+    (folder / "dev").mkdir(parents=True)
+    place = str(folder / "dev").replace(" ", "\\040")
+    remove_unmounted(folder, f"36 35 98:0 / {place} rw - ext4 /dev/root rw\n")
+    assert folder.is_dir()
+    remove_unmounted(folder, "36 35 98:0 / /elsewhere rw - ext4 /dev/root rw\n")
+    assert not folder.exists()
+    remove_unmounted(folder)
+
+
+def test_a_full_disk_is_told_before_anything_is_made(
+    cache: Path, maker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NEEDED_BYTES", 1 << 60)
+    with pytest.raises(DiskFullError, match="base image needs"):
+        make_base_image()
+    assert runs(maker) == 0
 
 
 def test_facts_name_every_package(cache: Path, maker: Path) -> None:

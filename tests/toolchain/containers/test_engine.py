@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.errors import BuildError, FileAccessError, TargetError, ToolMissingError
+from edgequant.core.errors import (
+    BuildError,
+    DiskFullError,
+    FileAccessError,
+    TargetError,
+    ToolMissingError,
+)
+from edgequant.toolchain.containers import engine as engine_module
 from edgequant.toolchain.containers.engine import (
     ENGINE_VARIABLE,
     Engine,
@@ -52,6 +59,15 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(ENGINE_VARIABLE, raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_run_folder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left in the system's own run folder."""
+    if "run_folder" not in request.node.name:
+        monkeypatch.setattr(engine_module, "run_folder", lambda _storage: tmp_path / "run")
 
 
 def add(folder: Path, name: str, script: str) -> None:
@@ -203,6 +219,16 @@ def test_a_failed_build_shows_the_last_lines_without_whole_steps(
     assert len(caught.value.cause) < 1000
     assert lines == ["a.c:1: error: no"]
     assert step in log.read_text()
+
+
+def test_a_full_disk_is_told_apart(programs: Path, tmp_path: Path) -> None:
+    long = "x" * 5000
+    add(programs, "podman", f"echo 'Error: {long}: no space left on device'; exit 125")
+    add(programs, "docker", "echo '#7 1.2 ld: final link failed: No space left on device'; exit 1")
+    for name, hint in (("podman", "EDGEQUANT_CACHE"), ("docker", "docker builder prune")):
+        with pytest.raises(DiskFullError, match=f"while compiling with {name}") as caught:
+            Engine(name).build(tmp_path / "D", tmp_path, log=tmp_path / "log", what="compiling")
+        assert hint in str(caught.value.next_step)
 
 
 @pytest.mark.parametrize(
