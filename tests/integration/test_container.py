@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from edgequant.toolchain.containers.base_image import base_image, dockerfile, pr
 from edgequant.toolchain.containers.compile import quote_options
 from edgequant.toolchain.containers.engine import Mode, try_engine
 from edgequant.toolchain.lock import load_lock
-from edgequant.toolchain.recipe import PROBE, cmake_options, copy_project
+from edgequant.toolchain.recipe import cmake_options, copy_project
+from edgequant.toolchain.requirements import PROBE
 from edgequant.toolchain.source import SourceTree, fetch_source
 from edgequant.toolchain.targets import load_target
 
@@ -237,6 +239,9 @@ def test_plain_storage_works_where_layers_cannot_be_laid_over_each_other(
         pytest.skip("docker stores as its daemon was told")
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("edgequant.toolchain.containers.engine.MODES", (Mode("chroot", "vfs"),))
-    found = try_engine(engine.name)
+    # podman refuses a run folder with a long name, such as pytest's.
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        found = try_engine(engine.name)
     assert isinstance(found, Engine)
     assert found.mode == Mode("chroot", "vfs")
