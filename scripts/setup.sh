@@ -110,6 +110,10 @@ if [ "$purpose" = test ]; then
     # Without recommended packages, Debian's gcc comes without the C library's headers.
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
     need mount mount
+    # The three ways to build: zig comes with the Python packages.
+    need g++-aarch64-linux-gnu aarch64-linux-gnu-g++
+    need buildah podman buildah
+    need mmdebstrap mmdebstrap
     # Where systemd runs, Debian's package also starts a server: that is not ours to decide.
     if [ ! -d /run/systemd/system ]; then
         need openssh-server sshd

@@ -126,7 +126,7 @@ class InContainer:
         shutil.rmtree(binaries, ignore_errors=True)
         binaries.mkdir()
         with draft.timed("compile"):
-            facts = compile_in_container(
+            built = compile_in_container(
                 source=plan.source.folder,
                 project=plan.project,
                 target_name=plan.target.name,
@@ -136,10 +136,10 @@ class InContainer:
                 out=binaries,
                 log=plan.log,
             )
-        draft.manifest.details["container"] = facts
+        draft.manifest.details["container"] = dict(built.facts)
         # Which engine it was changes nothing about a binary.
-        compiler = {name: value for name, value in facts.items() if name != "engine"}
-        return Made(binaries, None, compiler)
+        compiler = {name: value for name, value in built.facts.items() if name != "engine"}
+        return Made(binaries, built.files, compiler)
 
 
 def _configure(plan: Plan, setup: CompilerSetup, environment: Mapping[str, str]) -> None:

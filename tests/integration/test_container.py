@@ -17,6 +17,7 @@ from edgequant.core.errors import BuildError, EdgequantError
 from edgequant.core.paths import data_folder
 from edgequant.toolchain.audit import audit
 from edgequant.toolchain.containers import (
+    ContainerBuild,
     Engine,
     compile_in_container,
     container_identity,
@@ -83,7 +84,7 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
-def compile_tree(source: SourceTree, out: Path, *tools: str) -> dict[str, str]:
+def compile_tree(source: SourceTree, out: Path, *tools: str) -> ContainerBuild:
     out.mkdir(exist_ok=True)
     return compile_in_container(
         source=source.folder,
@@ -116,7 +117,8 @@ def run_as_board(program: Path, *arguments: str) -> str:
 
 def test_the_pinned_probe_is_static_and_runs(engine: Engine, tmp_path: Path) -> None:
     source = fetch_source(load_lock())
-    facts = compile_tree(source, tmp_path / "out", PROBE)
+    built = compile_tree(source, tmp_path / "out", PROBE)
+    facts = built.facts
     assert [path.name for path in (tmp_path / "out").iterdir()] == [PROBE]
     probe = tmp_path / "out" / PROBE
     audit(probe, architecture="aarch64", static=True)
@@ -125,6 +127,9 @@ def test_the_pinned_probe_is_static_and_runs(engine: Engine, tmp_path: Path) -> 
     assert facts["engine"].startswith(engine.name)
     assert facts["base_image"] == container_identity()["base_image"]
     assert len(facts["libc.a"]) == 64
+    assert "include/llama.h" in built.files[PROBE]
+    assert "src/llama-context.cpp" in built.files[PROBE]
+    assert "tools/server/server.cpp" not in built.files[PROBE]
     assert not list((tmp_path / "out").parent.glob("**/work-*"))
 
 

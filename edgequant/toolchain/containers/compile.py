@@ -8,6 +8,7 @@ import platform
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.disk import disk_full_explained
@@ -21,6 +22,7 @@ from edgequant.toolchain.containers.engine import (
     containers_folder,
     find_engine,
 )
+from edgequant.toolchain.linked import files_from_records
 from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
 from edgequant.toolchain.recipe import copy_project
 from edgequant.toolchain.source import HASHED_PARTS
@@ -31,7 +33,20 @@ LICENCE_PARTS = ("LICENSE", "licenses")
 CACHE_IMAGE = "localhost/edgequant-build"
 NEEDED_BYTES = 4_000_000_000
 WORK_PREFIX = "work-"
+# Names inside the image.
+BUILD_THERE = "/build"
+TREE_THERE = "/src/llama.cpp"
 WAITING = "Another edgequant builds in a container; waiting for it"
+
+
+@dataclass(frozen=True)
+class ContainerBuild:
+    """What is known of programs that were built in a container."""
+
+    facts: Mapping[str, str]
+    """Engine, base image, versions, hashes of the libraries linked in."""
+    files: Mapping[str, set[str]]
+    """Program to the files of llama.cpp's tree that were compiled for it."""
 
 
 def container_identity() -> dict[str, str]:
@@ -62,7 +77,7 @@ def compile_in_container(
     tools: Sequence[str],
     out: Path,
     log: Path,
-) -> dict[str, str]:
+) -> ContainerBuild:
     """Build programs with ``Dockerfile.arm64-build`` and put them into a folder.
 
     Args:
@@ -74,9 +89,6 @@ def compile_in_container(
         tools: the programs, which become ``out/NAME``.
         out: an existing folder.
         log: file that the engine's output is appended to.
-
-    Returns:
-        What it was built with: engine, base image, versions, hashes of the libraries linked in.
 
     Raises:
         TargetError: the target is this machine itself.
@@ -115,13 +127,15 @@ def compile_in_container(
                 log=log,
             )
             for tool in tools:
-                built = work / "out" / tool
+                built = work / "out" / "bin" / tool
                 if not built.is_file():
                     raise BuildError(f"{engine.name} wrote no {tool}", subject=log)
                 shutil.copyfile(built, out / tool)
                 (out / tool).chmod(0o755)
+            files = read_records(work / "out" / "records", tools)
         engine.clean(images=True)
-    return {"engine": str(engine), "base_image": base.identity, **facts}
+    facts = {"engine": str(engine), "base_image": base.identity, **facts}
+    return ContainerBuild(facts, files)
 
 
 def _build(
@@ -177,6 +191,7 @@ def _build(
                 what=f"compiling for {target_name}",
                 build_contexts=trees,
                 arguments=everything,
+                target="collected",
                 output=_made(work / "out"),
                 on_line=on_line,
             )
@@ -186,6 +201,18 @@ def _build(
                 raise explain_failure(failure, target_name, log) from error
             raise
     return parse_facts((work / "versions" / "versions").read_text(encoding="utf-8"))
+
+
+def read_records(folder: Path, tools: Sequence[str]) -> dict[str, set[str]]:
+    """Program to the files of llama.cpp's tree that were compiled for it.
+
+    Args:
+        folder: the image's ``/records``: what ninja says of what it compiled.
+        tools: names of the programs.
+    """
+    inputs = {tool: (folder / f"inputs.{tool}").read_text(encoding="utf-8") for tool in tools}
+    deps = (folder / "deps").read_text(encoding="utf-8")
+    return files_from_records(inputs, deps, build=BUILD_THERE, tree=TREE_THERE)
 
 
 def quote_options(options: Mapping[str, str]) -> str:
