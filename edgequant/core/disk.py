@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +46,23 @@ def disk_full_explained(subject: Path) -> Iterator[None]:
             subject=subject,
             next_step="free some space, or point EDGEQUANT_CACHE at another disk",
         ) from error
+
+
+def require_space(where: Path, needed_bytes: int, what: str) -> None:
+    """Stop before a disk fills up, not after.
+
+    Args:
+        where: a folder on the disk.
+        needed_bytes: that must be free.
+        what: needs them, for the message.
+
+    Raises:
+        DiskFullError: less is free.
+    """
+    free = shutil.disk_usage(where).free
+    if free < needed_bytes:
+        raise DiskFullError(
+            f"{what} needs {needed_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            subject=where,
+            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+        )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.errors import EdgequantError, ToolMissingError
@@ -43,6 +44,52 @@ def dying_with_us(command: Sequence[str | Path], signal_number: int = signal.SIG
     """
     shim = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
     return [*shim, str(int(signal_number)), *map(str, command)]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """How a short run ended."""
+
+    status: int | None
+    """Exit status, negative for a signal; None: it was still running when its time was up."""
+    output: str
+    """Both streams."""
+
+
+def run_captured(
+    argv: Sequence[str],
+    *,
+    timeout_seconds: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Captured:
+    """Run a short command without input; it and its children end with it, and with us.
+
+    Args:
+        argv: the program, which must exist, and its arguments.
+        timeout_seconds: it is ended after so long.
+        cwd: where it runs.
+        env: its environment, by default ours.
+    """
+    process = subprocess.Popen(
+        dying_with_us(argv),
+        cwd=cwd,
+        env=None if env is None else dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        keep_interruptible()
+        raw, _ = process.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as late:
+        return Captured(None, (late.stdout or b"").decode(errors="replace"))
+    finally:
+        stop_group(process)
+        if process.stdout is not None:
+            process.stdout.close()
+    return Captured(process.returncode, raw.decode(errors="replace"))
 
 
 def stop_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

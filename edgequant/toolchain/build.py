@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.artefact import Artefact, ArtefactDraft, Store
+from edgequant.core.disk import require_space
 from edgequant.core.errors import BuildError, DiskFullError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
@@ -118,7 +119,7 @@ def build(
         found = store.find(STAGE, plan.key)
         if found is not None:
             return Build(found, chosen, tree, reused=True)
-        _check_disk()
+        require_space(cache_root(), NEEDED_BYTES, "a build")
         with store.create(
             STAGE, plan.inputs, plan.parameters, llama_cpp_commit=tree.commit
         ) as draft:
@@ -200,13 +201,3 @@ def _write_bill(plan: Plan, made: Made, folder: Path) -> Bill:
         lock=load_lock(),
         zig=package_folder("ziglang") if plan.identity["name"] == Zig.name else None,
     )
-
-
-def _check_disk() -> None:
-    free = shutil.disk_usage(cache_root()).free
-    if free < NEEDED_BYTES:
-        raise DiskFullError(
-            f"a build needs {NEEDED_BYTES / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            subject=cache_root(),
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        )

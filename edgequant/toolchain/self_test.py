@@ -8,6 +8,7 @@ for minutes. Under qemu-user it must run on a CPU that has them, and die on one 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from edgequant.core.progress import task
 from edgequant.toolchain.audit import audit
 from edgequant.toolchain.compilers import Compiler, CompilerSetup, Gcc, Zig
 from edgequant.toolchain.targets import Target, load_target
-from edgequant.toolchain.trial import find_emulator
+from edgequant.toolchain.trial import Ended, find_emulator, run_program
 
 DEFAULT_TARGET = "armv8.2-a+dotprod+fp16"
 RUN_SECONDS = 30
@@ -37,7 +38,6 @@ TIMED_OUT = "exit status 124"
 NOT_TRIED = (
     "not tried: zig first compiles its libraries, a minute or two; the first build does that"
 )
-ILLEGAL_INSTRUCTION = 128 + 4
 SAID_LINES = 8
 
 BARE_PROGRAM = """\
@@ -251,9 +251,9 @@ class _Program:
         if qemu is None or cpu is None:
             why = "no qemu-aarch64 here" if qemu is None else "the target names no CPU for it"
             return f"static, {facts.bytes} bytes; not run: {why}"
-        status, said = run_under_qemu(qemu, cpu, self._binary, self._log)
-        if status != 0 or said != ["hello"]:
-            raise AuditError(_told(cpu, status, said))
+        ended = self._run_as(qemu, cpu)
+        if ended.status != 0 or ended.output != "hello\n":
+            raise AuditError(_told(cpu, ended))
         return f"static, {facts.bytes} bytes, runs on {cpu}"
 
     def run_everywhere(self) -> str:
@@ -262,28 +262,16 @@ class _Program:
         qemu, lacking = find_emulator(), self._target.qemu.lacking_cpu
         if qemu is None or lacking is None:
             return told
-        status, _ = run_under_qemu(qemu, lacking, self._binary, self._log)
-        if status != ILLEGAL_INSTRUCTION:
+        if self._run_as(qemu, lacking).signal_number != signal.SIGILL:
             raise AuditError(
                 f"runs on {lacking} too, which lacks what {self._target.name} promises: the "
                 "compiler was not told to use it, or qemu-user has a wrong CPU"
             )
         return f"{told}, dies on {lacking} as it should"
 
-
-def run_under_qemu(qemu: str, cpu: str, binary: Path, log: Path) -> tuple[int, list[str]]:
-    """Run a board's program here.
-
-    Returns:
-        Its exit status as a shell has it (128 and the signal's number), and the lines it printed.
-    """
-    said: list[str] = []
-    # qemu-user would leave a core file; a program that hangs must not hang us.
-    script = f'ulimit -c 0; timeout {RUN_SECONDS} "$@"; echo "status $?"'
-    command = ["sh", "-c", script, "sh", qemu, "-cpu", cpu, str(binary)]
-    run_logged(command, log=log, error=BuildError, what="running it", on_line=said.append)
-    status = int(said[-1].removeprefix("status ")) if said else 1
-    return status, said[:-1]
+    def _run_as(self, qemu: str, cpu: str) -> Ended:
+        argv = [qemu, "-cpu", cpu, str(self._binary)]
+        return run_program(argv, folder=self._binary.parent, timeout_seconds=RUN_SECONDS)
 
 
 def _run(command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
@@ -304,8 +292,15 @@ def _run(command: Sequence[str | Path], log: Path, environment: Mapping[str, str
         raise BuildError(f"does not compile; the compiler says:\n  {words}") from None
 
 
-def _told(cpu: str, status: int, said: Sequence[str]) -> str:
-    words = "; ".join(said[:SAID_LINES]) or "nothing"
-    if status == ILLEGAL_INSTRUCTION:
+def _told(cpu: str, ended: Ended) -> str:
+    words = "; ".join(ended.output.splitlines()[:SAID_LINES]) or "nothing"
+    if ended.signal_number == signal.SIGILL:
         return f"dies of an illegal instruction on {cpu}, which should have all it needs: {words}"
-    return f"ends with status {status} on {cpu} and prints: {words}"
+    how = (
+        f"dies of signal {ended.signal_number}"
+        if ended.signal_number is not None
+        else f"ends with status {ended.status}"
+        if ended.status is not None
+        else f"does not end within {RUN_SECONDS} s"
+    )
+    return f"{how} on {cpu} and prints: {words}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,7 @@ from pathlib import Path
 
 from edgequant.boards.compatibility import ISA_FEATURES
 from edgequant.core.errors import AuditError
-from edgequant.core.interrupts import keep_interruptible
-from edgequant.core.process import dying_with_us, stop_group
+from edgequant.core.process import run_captured
 from edgequant.core.progress import task
 from edgequant.toolchain.encodings import describe_instruction, instruction_at
 from edgequant.toolchain.targets import Target
@@ -315,26 +313,13 @@ def run_program(argv: Sequence[str], *, folder: Path, timeout_seconds: float) ->
     # The environment may have settings for llama.cpp's programs and for qemu.
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C"}
     no_core_file = ["/bin/sh", "-c", 'ulimit -c 0; exec "$@"', "sh", *argv]
-    process = subprocess.Popen(
-        dying_with_us(no_core_file, signal.SIGKILL),
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
+    captured = run_captured(
+        no_core_file, timeout_seconds=timeout_seconds, cwd=folder, env=environment
     )
-    try:
-        keep_interruptible()
-        raw, _ = process.communicate(timeout=timeout_seconds)
-    except subprocess.TimeoutExpired as late:
-        output = (late.stdout or b"").decode(errors="replace")
-        return Ended(None, None, output)
-    finally:
-        stop_group(process)
-    output = raw.decode(errors="replace")
-    number = signal_of(process.returncode, output)
-    return Ended(number, None if number is not None else process.returncode, output)
+    if captured.status is None:
+        return Ended(None, None, captured.output)
+    number = signal_of(captured.status, captured.output)
+    return Ended(number, None if number is not None else captured.status, captured.output)
 
 
 def signal_of(status: int, output: str) -> int | None:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.artefact import write_json
-from edgequant.core.disk import disk_full_explained
-from edgequant.core.errors import BuildError, DiskFullError, ToolMissingError
+from edgequant.core.disk import disk_full_explained, require_space
+from edgequant.core.errors import BuildError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import data_folder
@@ -198,13 +198,7 @@ def _make(folder: Path) -> None:
             next_step="apt-get install mmdebstrap (as root; Debian's name)",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < NEEDED_BYTES:
-        raise DiskFullError(
-            f"making a base image needs {NEEDED_BYTES / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            subject=folder,
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        )
+    require_space(folder, NEEDED_BYTES, "making a base image")
     partial = folder / "base.tar.partial"
     partial.unlink(missing_ok=True)
     (folder / "facts.json").unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgequant.core.disk import disk_full_explained
-from edgequant.core.errors import BuildError, DiskFullError, TargetError
+from edgequant.core.disk import disk_full_explained, require_space
+from edgequant.core.errors import BuildError, TargetError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
 from edgequant.core.progress import task
@@ -105,7 +105,7 @@ def compile_in_container(
     with exclusive(containers_folder() / "build.lock", WAITING), _work_folder() as work:
         with task("Looking for a container engine"):
             engine = find_engine()
-        _check_disk()
+        require_space(containers_folder(), NEEDED_BYTES, "a container build")
         engine.clean(images=False)
         with disk_full_explained(work):
             provide(base, engine, log)
@@ -269,13 +269,3 @@ def _work_folder() -> Iterator[Path]:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _check_disk() -> None:
-    free = shutil.disk_usage(containers_folder()).free
-    if free < NEEDED_BYTES:
-        raise DiskFullError(
-            f"a container build needs {NEEDED_BYTES / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            subject=containers_folder(),
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        )

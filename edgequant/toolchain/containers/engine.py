@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +21,8 @@ from edgequant.core.errors import (
     TargetError,
     ToolMissingError,
 )
-from edgequant.core.interrupts import keep_interruptible
 from edgequant.core.paths import cache_root
-from edgequant.core.process import dying_with_us, run_logged, stop_group
+from edgequant.core.process import run_captured, run_logged
 from edgequant.toolchain.containers.trial_image import write_trial
 
 DOCKER, PODMAN, BUILDAH = "docker", "podman", "buildah"
@@ -354,26 +352,10 @@ def ask(
     argv: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
     """Run a short command; its exit status and all it printed (-1 where it takes too long)."""
-    process = subprocess.Popen(
-        dying_with_us(argv),
-        env=None if environment is None else dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    keep_interruptible()
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
+    captured = run_captured(argv, timeout_seconds=seconds, env=environment)
+    if captured.status is None:
         return -1, f"no answer within {seconds:.0f} s"
-    finally:
-        stop_group(process)
-        if process.stdout is not None:
-            process.stdout.close()
-    return process.returncode, output
+    return captured.status, captured.output
 
 
 def reason_of(output: str) -> str:
