@@ -43,6 +43,7 @@ lint: setup ## Style and common mistakes
 
 typecheck: setup ## Types, strictly
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --explicit-package-bases benchmarks/*.py
 
 format: setup ## Rewrite the code in the project's style
 	@$(VENV)/bin/ruff check --fix .
