@@ -49,8 +49,8 @@ def best_target(flags: Iterable[str], targets: Iterable[Target]) -> Target:
 
     Args:
         flags: the kernel's feature names, as in /proc/cpuinfo.
-        targets: what there is to choose from; those for this host, and those with unknown words,
-            are passed over.
+        targets: what there is to choose from; those for this host, those that are built on
+            request only, and those with unknown words are passed over.
 
     Raises:
         TargetError: none of them can run there.
@@ -59,7 +59,7 @@ def best_target(flags: Iterable[str], targets: Iterable[Target]) -> Target:
     fitting: list[tuple[int, int, str, Target]] = []
     for target in targets:
         needed = features(target)
-        if needed is not None and needed <= have:
+        if needed is not None and needed <= have and not target.on_request:
             fitting.append((-len(needed), len(target.isa), target.name, target))
     if not fitting:
         raise TargetError(
@@ -95,6 +95,9 @@ def choose_target(facts: BoardFacts, profile: BoardProfile, targets: Iterable[Ta
             subject=f"board {profile.name}",
             next_step=_other_architecture(facts.architecture),
         )
+    asked = by_name.get(written)
+    if asked is not None and asked.on_request and not missing_features(asked.isa, facts.isa_flags):
+        return Choice(profile.name, asked, written)
     best = best_target(facts.isa_flags, targets)
     return Choice(profile.name, best, written, _note(facts, best, written, by_name))
 

@@ -57,6 +57,8 @@ class Target(BaseModel):
     """Instruction set level and extensions, e.g. ``armv8.2-a``, ``dotprod``."""
     linkage: Literal["static", "shared"]
     """``static``: no interpreter and no libraries needed; ``shared``: libllama.so beside it."""
+    on_request: bool = False
+    """Never chosen for a board by what its CPU can do, only by name."""
     tools: tuple[str, ...] = Field(min_length=1)
     """Built when nothing else is asked for."""
     cmake: dict[str, str | bool] = {}
