@@ -112,7 +112,15 @@ def link_with_symbols(folder: Path, environment: dict[str, str]) -> Path:
     return out
 
 
-def count_blocks(probe: Path, model: Path, tokens: int, repack: bool) -> Counter[int]:
+def count_blocks(
+    probe: Path,
+    model: Path,
+    tokens: int,
+    *,
+    repack: bool = True,
+    cpu: str = CPU,
+    prompt: str = PROMPT,
+) -> Counter[int]:
     """What a run of the probe under qemu-user executes.
 
     Raises:
@@ -132,8 +140,8 @@ def count_blocks(probe: Path, model: Path, tokens: int, repack: bool) -> Counter
     blocks = folder / f"blocks-{os.getpid()}.txt"
     run_logged(
         [
-            *(QEMU, "-cpu", CPU, "-plugin", f"{plugin},out={blocks}", probe, "--model", model),
-            *("--prompt", PROMPT, "-n", str(tokens), "--threads", "1"),
+            *(QEMU, "-cpu", cpu, "-plugin", f"{plugin},out={blocks}", probe, "--model", model),
+            *("--prompt", prompt, "-n", str(tokens), "--threads", "1"),
             *("--repack", "1" if repack else "0"),
         ],
         log=log,
@@ -160,8 +168,8 @@ def main(
         build_probe(chosen, source, kleidiai=kleidiai)
         folder = build_folder(chosen, source)
         probe = link_with_symbols(folder, {**os.environ, **setup_of(chosen, source).environment})
-        short = count_blocks(probe, model, 1, chosen.repack)
-        long = count_blocks(probe, model, 1 + tokens, chosen.repack)
+        short = count_blocks(probe, model, 1, repack=chosen.repack)
+        long = count_blocks(probe, model, 1 + tokens, repack=chosen.repack)
     except EdgequantError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None
