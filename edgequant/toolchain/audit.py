@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,7 +102,12 @@ def find_faults(facts: ElfFacts, *, architecture: str, static: bool) -> list[str
 def find_folders(path: Path, folders: Sequence[Path]) -> list[str]:
     """The folders whose names are inside a binary: it would be another one if built elsewhere."""
     data = path.read_bytes()
-    return [str(folder) for folder in folders if os.fsencode(folder) in data]
+    # A short one such as /src is part of many longer, harmless names.
+    return [
+        str(folder)
+        for folder in folders
+        if re.search(rb"(?<![\w./-])" + re.escape(os.fsencode(folder)) + rb"/", data)
+    ]
 
 
 def code_facts(path: Path, isa: Sequence[str]) -> dict[str, object]:

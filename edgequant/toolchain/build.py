@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgequant.core.artefact import Artefact, ArtefactDraft, Store
+from edgequant.core.artefact import MANIFEST_NAME, Artefact, ArtefactDraft, Store, write_json
 from edgequant.core.disk import require_space
 from edgequant.core.errors import BuildError, DiskFullError
 from edgequant.core.hashing import sha256_file
@@ -17,7 +17,7 @@ from edgequant.core.progress import say
 from edgequant.toolchain.compilers import Zig
 from edgequant.toolchain.compilers.packages import package_folder
 from edgequant.toolchain.lock import load_lock
-from edgequant.toolchain.plan import STAGE, Plan
+from edgequant.toolchain.plan import STAGE, Plan, choose_tools
 from edgequant.toolchain.recipe import LIBRARY
 from edgequant.toolchain.sbom import Bill, write_sbom
 from edgequant.toolchain.source import SourceTree, check_tree, fetch_source, local_source
@@ -106,14 +106,15 @@ def build(
     chosen = load_target(target)
     builder = make_way(way)
     flags = builder.flags(chosen)
-    identity = builder.identity(chosen)
+    names = choose_tools(chosen, tools or ())
     tree = local_source(source) if source is not None else fetch_source(load_lock())
-    plan = Plan(chosen, tree, tuple(tools or ()), identity=identity, flags=flags)
+    # Cheap mistakes first: a container's identity may need an image to be made.
+    check_tree(tree.folder, names, name=source or "the pinned llama.cpp")
+    plan = Plan(chosen, tree, names, identity=builder.identity(chosen), flags=flags)
     found = store.find(STAGE, plan.key)
     if found is not None:
-        return Build(found, chosen, tree, reused=True)
-    # Before anything is compiled; a build that is found has had what it needs.
-    check_tree(tree.folder, plan.tools, name=source or "the pinned llama.cpp")
+        return Build(_tried(found, plan, store), chosen, tree, reused=True)
+    package_folder("elftools")
     waiting = "Another edgequant compiles in the same folder; waiting for it"
     with exclusive(plan.folder / "lock", waiting), store.lock(STAGE, plan.key):
         found = store.find(STAGE, plan.key)
@@ -132,6 +133,7 @@ def build(
 
 def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
     plan.log.unlink(missing_ok=True)
+    _trial_log(plan).unlink(missing_ok=True)
     draft.manifest.details |= {
         "way": way.name,
         "compiler": plan.identity,
@@ -179,12 +181,42 @@ def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
     if not plan.target.is_host:
         with draft.timed("trial"):
             binaries = {name: folder / name for name in plan.outputs}
-            report = try_binaries(binaries, target=plan.target, log=plan.folder / "trial.log")
+            report = try_binaries(binaries, target=plan.target, log=_trial_log(plan))
         if report.not_run is not None:
             say(f"The binaries were not tried: {report.not_run}")
         details["trial"] = report.as_dict()
     bill = _write_bill(plan, made, draft.folder)
     details["licence_texts_missing"] = list(bill.missing)
+
+
+def _tried(found: Artefact, plan: Plan, store: Store) -> Artefact:
+    """A build as it is, tried now if it could not be when it was made.
+
+    Raises:
+        AuditError: a program is not what the target needs.
+    """
+    from edgequant.toolchain.trial import find_emulator, try_binaries
+
+    if not _to_be_tried(found, plan) or find_emulator() is None:
+        return found
+    with store.lock(STAGE, plan.key):
+        found = store.find(STAGE, plan.key) or found
+        if _to_be_tried(found, plan):
+            binaries = {name: found.file(f"bin/{name}") for name in plan.outputs}
+            report = try_binaries(binaries, target=plan.target, log=_trial_log(plan))
+            found.manifest.details["trial"] = report.as_dict()
+            write_json(found.folder / MANIFEST_NAME, found.manifest.model_dump(mode="json"))
+    return found
+
+
+def _to_be_tried(found: Artefact, plan: Plan) -> bool:
+    trial = found.manifest.details.get("trial")
+    could = not plan.target.is_host and plan.target.qemu.cpu is not None
+    return could and isinstance(trial, dict) and not trial.get("ran")
+
+
+def _trial_log(plan: Plan) -> Path:
+    return plan.folder / "trial.log"
 
 
 def _write_bill(plan: Plan, made: Made, folder: Path) -> Bill:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgequant.core.artefact import artefact_key
@@ -20,18 +21,30 @@ STAGE = "build"
 RECIPE = 3
 
 
+def choose_tools(target: Target, tools: Sequence[str]) -> tuple[str, ...]:
+    """The programs to build, each once: those asked for, or else the target's own.
+
+    Raises:
+        BuildError: a name is none of a program.
+    """
+    for tool in tools:
+        if tool != PROBE and not re.fullmatch(r"llama-[a-z0-9-]+", tool):
+            raise BuildError(
+                f"{tool!r} is not the name of a program",
+                next_step=f"name {PROBE} or a llama-... program such as llama-cli",
+            )
+    return tuple(sorted(set(tools or target.tools)))
+
+
 class Plan:
     """One build: what to build, for which target, from which source.
 
     Args:
         target: what it is built for.
         source: the llama.cpp it is built from.
-        tools: names of programs; the empty sequence means the target's own.
+        tools: names of programs, see :func:`choose_tools`.
         identity: all of the way of building that can change a binary.
         flags: what the compiler is told to choose the target.
-
-    Raises:
-        BuildError: a tool's name is none.
     """
 
     def __init__(
@@ -45,13 +58,7 @@ class Plan:
     ) -> None:
         self.target = target
         self.source = source
-        self.tools = tuple(sorted(set(tools or target.tools)))
-        for tool in self.tools:
-            if tool != PROBE and not re.fullmatch(r"llama-[a-z0-9-]+", tool):
-                raise BuildError(
-                    f"{tool!r} is not the name of a program",
-                    next_step=f"name {PROBE} or a llama-... program such as llama-cli",
-                )
+        self.tools = tools
         self.project = data_folder("toolchain")
         self.options = cmake_options(target, source)
         self.identity = identity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,14 @@ from edgequant.toolchain.targets import Target
 CONTAINER = "container"
 WAYS = (Zig.name, Gcc.name, CONTAINER)
 JOB_MEMORY_BYTES = 1_000_000_000
+# Read by CMake, compilers and linkers, and by llama.cpp's own CMake files.
+CHANGES_BINARIES = frozenset(
+    (
+        *("CC", "CXX", "AR", "RANLIB", "LD", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"),
+        *("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH"),
+        *("COMPILER_PATH", "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH", "HF_UI_VERSION"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,13 @@ class Here:
 
     def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
         setup = self._compiler.prepare(plan.folder / "compiler", plan.target)
-        environment = {**os.environ, **setup.environment, **_ccache_environment()}
+        environment = {
+            **own_environment(os.environ),
+            **setup.environment,
+            **_ccache_environment(),
+            # ggml compiles in the commit of whatever repository encloses its folder.
+            "GIT_DIR": str(plan.folder / "no-repository"),
+        }
         copy_project(plan.project, plan.folder / "project")
         with draft.timed("configure"):
             _configure(plan, setup, environment)
@@ -140,6 +154,15 @@ class InContainer:
         # Which engine it was changes nothing about a binary.
         compiler = {name: value for name, value in built.facts.items() if name != "engine"}
         return Made(binaries, built.files, compiler)
+
+
+def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what would change binaries behind the build's key."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in CHANGES_BINARIES and not name.startswith(("CMAKE_", "GIT_"))
+    }
 
 
 def _configure(plan: Plan, setup: CompilerSetup, environment: Mapping[str, str]) -> None:
@@ -224,5 +247,15 @@ def _ccache_environment() -> dict[str, str]:
 def _jobs() -> int:
     """As many compilers at once as there are processors, if memory suffices for them."""
     processors = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    with Path("/proc/meminfo").open(encoding="ascii") as stream:
+        memory = available_memory(stream)
     return max(1, min(processors + 1, memory // JOB_MEMORY_BYTES))
+
+
+def available_memory(lines: Iterable[str]) -> int:
+    """Bytes that programs can have, of the lines of /proc/meminfo: free ones and caches."""
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 0

@@ -18,7 +18,7 @@ from edgequant.core.artefact import Store, load_artefact
 from edgequant.core.errors import BuildError, DiskFullError, TargetError
 from edgequant.core.paths import cache_root
 from edgequant.toolchain import build as build_module
-from edgequant.toolchain import ways
+from edgequant.toolchain import trial, ways
 from edgequant.toolchain.build import STAGE, build
 from edgequant.toolchain.requirements import NEEDED_FILES
 
@@ -105,6 +105,21 @@ def test_a_build_is_static_recorded_and_found_again(
     again = build(TARGET, tools=["llama-bench"], source=tree)
     assert again.reused
     assert again.key == first.key
+
+
+def test_a_build_that_could_not_be_tried_is_tried_later(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if trial.find_emulator() is None:
+        pytest.skip("no qemu-user here")
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "EMULATORS", ())
+        first = build(TARGET, tools=["llama-bench"], source=tree)
+    assert first.artefact.manifest.details["trial"]["ran"] is False  # type: ignore[index]
+    again = build(TARGET, tools=["llama-bench"], source=tree)
+    assert again.reused
+    assert again.artefact.manifest.details["trial"]["ran"] is True  # type: ignore[index]
+    load_artefact(again.artefact.folder, verify=True)
 
 
 def test_only_what_is_asked_for_is_built(tree: Path) -> None:

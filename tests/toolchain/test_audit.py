@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from edgequant.core.errors import AuditError
-from edgequant.toolchain.audit import ElfFacts, audit, code_facts, find_faults, read_elf
+from edgequant.toolchain.audit import (
+    ElfFacts,
+    audit,
+    code_facts,
+    find_faults,
+    find_folders,
+    read_elf,
+)
 from edgequant.toolchain.compilers import Zig
 from edgequant.toolchain.targets import load_target
 
@@ -145,3 +152,11 @@ def test_the_name_of_a_folder_is_found(tmp_path: Path, zig: Compile) -> None:
 def test_code_is_counted(zig: Compile) -> None:
     # A loop that does nothing.
     assert code_facts(zig(), ["armv8-a"]) == {"extensions": {}, "unpromised": {}}
+
+
+def test_a_short_folder_is_not_found_inside_longer_names(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\0llama.cpp/src/llama.cpp\0https://host/llama.cpp/issues\0/home/src/x\0")
+    assert find_folders(binary, [Path("/src"), Path("/llama.cpp")]) == []
+    binary.write_bytes(b"assert\0/src/llama.cpp/ggml.c\0")
+    assert find_folders(binary, [Path("/src"), Path("/other")]) == ["/src"]

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.errors import SourceError
+from edgequant.core.errors import BuildError, SourceError
 from edgequant.core.progress import Task
 from edgequant.toolchain import ways
 from edgequant.toolchain.build import build
 from edgequant.toolchain.ninja import collect_failure, explain_failure, show_ninja_progress
+from edgequant.toolchain.plan import choose_tools
 from edgequant.toolchain.recipe import cmake_options, copy_project, sha256_of_project
 from edgequant.toolchain.requirements import HEADER
 from edgequant.toolchain.source import SourceTree
@@ -119,3 +120,25 @@ def test_what_a_source_lacks_is_told_before_anything_is_compiled(
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SourceError, match=lacking):
         build("armv8-a", tools=tools, source=tree)
+
+
+def test_what_changes_binaries_behind_the_key_does_not_get_through() -> None:
+    harmful = {"CFLAGS": "-O0", "LDFLAGS": "-g", "CPATH": "/x", "CMAKE_TOOLCHAIN_FILE": "/y"}
+    harmless = {"PATH": "/usr/bin", "HOME": "/home/me", "CCACHE_DIR": "/c", "TMPDIR": "/t"}
+    assert ways.own_environment({**harmful, "GIT_DIR": "/z", **harmless}) == harmless
+
+
+def test_caches_are_memory_that_compilers_can_have() -> None:
+    lines = ["MemTotal:       24576000 kB", "MemFree:  100 kB", "MemAvailable:   23000000 kB"]
+    assert ways.available_memory(lines) == 23_000_000 * 1024
+
+
+def test_a_program_is_named_once_and_by_a_programs_name() -> None:
+    target = load_target("armv8-a")
+    assert choose_tools(target, ()) == tuple(sorted(target.tools))
+    assert choose_tools(target, ["llama-cli", "llama-bench", "llama-cli"]) == (
+        "llama-bench",
+        "llama-cli",
+    )
+    with pytest.raises(BuildError, match="not the name of a program"):
+        choose_tools(target, ["clean"])

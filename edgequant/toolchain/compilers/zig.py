@@ -75,7 +75,7 @@ class Zig:
             # The wrapper's own bytes and time say nothing about the compiler behind it.
             "CCACHE_COMPILERTYPE": "clang",
             "CCACHE_COMPILERCHECK": "string:"
-            + " ".join([*self.identity(target).values(), *self.flags(target)]),
+            + " ".join([*self.identity(target).values(), common]),
         }
         return CompilerSetup(options, environment)
 
