@@ -27,14 +27,21 @@ from edgequant.toolchain.requirements import find_programs, missing, missing_fil
 
 COMPLETE_MARK = ".edgequant-complete"
 TREE_IN_ARCHIVE = "vendor/llama.cpp"
+TREE_HEADER = "include/llama.h"
 UNKNOWN_COMMIT = "unknown"
 WAITING = "Waiting for another edgequant that fetches the same source"
 # What a build reads; the rest (models, docs, media) changes nothing about a binary.
-HASHED_PARTS = ("CMakeLists.txt", "cmake", "common", "ggml", "include", "src", "tools", "vendor")
+HASHED_PARTS = (
+    *("CMakeLists.txt", "cmake", "common", "ggml", "include", "scripts", "src", "tools", "vendor"),
+)
 MODULE_HEAD = ".git/modules/vendor/llama.cpp/HEAD"
 CHANGELOG = "CHANGELOG.md"
 COMMIT_DIGITS = 9
 SMALL_FILE_BYTES = 4_000_000
+DOWNLOAD_PREFIX = "download-"
+_DOWNLOAD_OWNER = re.compile(rf"{DOWNLOAD_PREFIX}(\d{{1,9}})-")
+UNPACK_BY_HAND = "unpack it and name the folder: --source FOLDER"
+FETCH_AGAIN = f"fetch it again; if it is a zip or of another kind, {UNPACK_BY_HAND}"
 
 
 @dataclass(frozen=True)
@@ -94,13 +101,18 @@ def local_source(path: Path, tools: Iterable[str] = ()) -> SourceTree:
     path = path.expanduser()
     if path.is_dir():
         folder = path.resolve()
-        if not (folder / "include" / "llama.h").is_file():
+        if not (folder / TREE_HEADER).is_file():
             inner = folder / TREE_IN_ARCHIVE
             folder = inner if inner.is_dir() else folder
         check_tree(folder, tools, name=path)
         return SourceTree(folder, commit_of_checkout(folder), _sha256_of_parts(folder))
     if not path.is_file():
-        raise SourceError("there is no such folder or archive", subject=path)
+        raise SourceError(
+            "there is no such folder or archive",
+            subject=path,
+            next_step="name the folder of a llama.cpp checkout, or a tar archive of one; without "
+            "--source the pinned one is taken",
+        )
     sha256 = sha256_file(path)
     folder = sources_folder() / f"local-{sha256[:16]}"
     mark = folder / COMPLETE_MARK
@@ -177,38 +189,62 @@ def check_sha256(archive: Path, expected: str) -> None:
 def unpack(archive: Path, folder: Path, *, subtree: str | None) -> None:
     """Unpack a source archive, refusing members that could write anywhere else.
 
+    What an earlier process, ended half-way, left of the same folder is removed: whoever calls
+    this for a folder that others may want holds a lock.
+
     Args:
         archive: a tar file, compressed or not.
         folder: where the tree is to be; it appears whole or not at all.
         subtree: only this folder below the archive's single top folder; None looks for
-            llama.cpp itself.
+            llama.cpp itself, also where the archive has no top folder.
 
     Raises:
         SourceError: not a tar file, an unsafe member, or nothing to unpack.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.draft-", dir=folder.parent))
+    draft_prefix = f"{folder.name}.draft-"
+    for stale in [p for p in folder.parent.iterdir() if p.name.startswith(draft_prefix)]:
+        shutil.rmtree(stale, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=draft_prefix, dir=folder.parent))
     try:
+        # The draft itself is readable for nobody else; this is the tree if there is no top folder.
+        root = draft / "root"
+        root.mkdir()
         with task(f"Unpacking {archive.name}") as shown, _opened(archive) as stream:
             members = stream.getmembers()
             for member in members:
+                _normalise(member)
                 check_member(member, archive)
-            top = _top_folder(members, archive)
-            prefix = f"{top}/{subtree or _find_tree(members, top)}".rstrip("/") + "/"
+            members = [m for m in members if m.name != "."]
+            names = {m.name for m in members}
+            if subtree is None:
+                prefix = _find_tree(names, archive)
+            else:
+                prefix = f"{_top_folder(names, archive)}/{subtree}/"
             wanted = [m for m in members if m.name.startswith(prefix)]
             if not wanted:
-                raise SourceError(f"has no {prefix}", subject=archive)
+                raise SourceError(f"has no {prefix}", subject=archive, next_step=UNPACK_BY_HAND)
             shown.update(0, total=len(wanted))
             for member in wanted:
-                _extract(stream, member, draft)
+                _extract(stream, member, root)
                 shown.advance()
         if folder.exists():
             shutil.rmtree(folder)
-        (draft / prefix).rename(folder)
+        (root / prefix).rename(folder)
     except tarfile.TarError as error:
-        raise SourceError(f"cannot be unpacked: {error}", subject=archive) from error
+        raise SourceError(
+            f"cannot be unpacked: {error}", subject=archive, next_step=FETCH_AGAIN
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _normalise(member: tarfile.TarInfo) -> None:
+    """Name a member without ``.`` parts (``./a`` is ``a``); ``..`` and a leading ``/`` stay."""
+    member.name = str(PurePosixPath(member.name))
+    if member.islnk():
+        # Named from the archive's root, as members are.
+        member.linkname = str(PurePosixPath(member.linkname))
 
 
 def _extract(stream: tarfile.TarFile, member: tarfile.TarInfo, draft: Path) -> None:
@@ -233,7 +269,12 @@ def check_member(member: tarfile.TarInfo, archive: Path) -> None:
     """
 
     def refuse(reason: str) -> SourceError:
-        return SourceError(f"unsafe member {member.name!r}: {reason}", subject=archive)
+        return SourceError(
+            f"unsafe member {member.name!r}: {reason}",
+            subject=archive,
+            next_step="fetch it from where its makers publish it; if you trust this one, "
+            f"{UNPACK_BY_HAND}",
+        )
 
     path = PurePosixPath(member.name)
     if path.is_absolute() or "\\" in member.name:
@@ -274,11 +315,38 @@ def _archive(lock: SourceLock) -> Path:
     if archive.is_file() and sha256_file(archive) == lock.sha256:
         return archive
     archive.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="download-", dir=sources_folder()) as temporary:
-        found = download(lock, Path(temporary))
+    with download_folder() as temporary:
+        found = download(lock, temporary)
         check_sha256(found, lock.sha256)
         found.replace(archive)
     return archive
+
+
+@contextlib.contextmanager
+def download_folder() -> Iterator[Path]:
+    """A folder beside the archives for what a block fetches; removed after it.
+
+    Those of processes that were killed before they could remove theirs are removed, too.
+    """
+    folder = sources_folder()
+    for path in folder.iterdir():
+        owner = _DOWNLOAD_OWNER.match(path.name)
+        if owner is not None and not _runs(int(owner[1])):
+            shutil.rmtree(path, ignore_errors=True)
+    prefix = f"{DOWNLOAD_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
+        yield Path(temporary)
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Another user's.
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -287,19 +355,31 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(archive) as stream:
             yield stream
     except (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
-        raise SourceError(f"is not a whole tar archive: {error}", subject=archive) from error
+        raise SourceError(
+            f"is not a whole tar archive: {error}", subject=archive, next_step=FETCH_AGAIN
+        ) from error
 
 
-def _top_folder(members: list[tarfile.TarInfo], archive: Path) -> str:
-    tops = {PurePosixPath(m.name).parts[0] for m in members if PurePosixPath(m.name).parts}
+def _top_folder(names: Iterable[str], archive: Path) -> str:
+    tops = {name.partition("/")[0] for name in names}
     if len(tops) != 1:
-        raise SourceError(f"has {len(tops)} top folders, a source archive has one", subject=archive)
+        raise SourceError(
+            f"has {len(tops)} top folders, a source archive has one",
+            subject=archive,
+            next_step=UNPACK_BY_HAND,
+        )
     return tops.pop()
 
 
-def _find_tree(members: list[tarfile.TarInfo], top: str) -> str:
-    names = {m.name for m in members}
-    return TREE_IN_ARCHIVE if f"{top}/{TREE_IN_ARCHIVE}/include/llama.h" in names else ""
+def _find_tree(names: set[str], archive: Path) -> str:
+    """What the names of llama.cpp's files start with: nothing, or folders and a slash."""
+    # Without a top folder, as `tar -C llama.cpp -c .` makes it.
+    for prefix in ("", f"{TREE_IN_ARCHIVE}/"):
+        if f"{prefix}{TREE_HEADER}" in names:
+            return prefix
+    top = _top_folder(names, archive)
+    inner = f"{top}/{TREE_IN_ARCHIVE}/"
+    return inner if f"{inner}{TREE_HEADER}" in names else f"{top}/"
 
 
 def commit_of_checkout(folder: Path) -> str:
@@ -343,10 +423,14 @@ def commit_of_archive(archive: Path) -> str:
     with _opened(archive) as stream:
         comment = str(stream.pax_headers.get("comment", ""))
         for member in stream:
-            top = top or member.name.partition("/")[0]
+            name = str(PurePosixPath(member.name))
+            if name == ".":
+                continue
+            top = top or name.partition("/")[0]
             if not member.isfile() or member.size > SMALL_FILE_BYTES:
                 continue
-            inside = member.name.partition("/")[2]
+            # Without a top folder, both stand at the root.
+            inside = name if name in (MODULE_HEAD, CHANGELOG) else name.partition("/")[2]
             if inside in (MODULE_HEAD, CHANGELOG):
                 content = stream.extractfile(member)
                 text = "" if content is None else content.read().decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import struct
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,11 +25,13 @@ from edgequant.toolchain.targets import Target
 from edgequant.toolchain.tiny_model import write_tiny_model
 
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
-INSTALL_EMULATOR = "sudo apt-get install qemu-user-static"
+EMULATOR_PACKAGE = "qemu-user-static"
 # A decode takes less than a second; a machine that does much else may need far longer.
 TIMEOUT_SECONDS = 300.0
 ASK_SECONDS = 60.0
 TAIL_LINES = 12
+IDLE_PROGRAM = "idle"
+EM_AARCH64 = 183
 PROMPT = "the quick brown fox jumps over"
 MODEL = "{model}"
 
@@ -96,8 +99,9 @@ class TrialReport:
     emulator: str | None = None
     """Version of qemu, in its own words."""
     ran: Mapping[str, str] = field(default_factory=dict)
-    """Program to what it did: ``prefill and decode``, or ``answered --version``."""
+    """Program to what it did: ``prefill and decode``, ``answered --version``, or ``started``."""
     lacking_cpu: str | None = None
+    """None also where this qemu does not know it."""
     lacking: Mapping[str, str] = field(default_factory=dict)
     """Program to the first instruction that it uses and ``lacking_cpu`` does not have."""
     not_run: str | None = None
@@ -148,8 +152,11 @@ def try_binaries(binaries: Mapping[str, Path], *, target: Target, log: Path) -> 
         return TrialReport(None, not_run=f"{target.name} names no CPU to be tried on")
     emulator = find_emulator()
     if emulator is None:
-        return TrialReport(None, not_run=f"qemu-user is not installed: {INSTALL_EMULATOR}")
-    unknown = f"this qemu-user does not know the CPU {cpu}: a newer one is needed"
+        # The doctor looks at everything that edgequant uses: only where it is needed.
+        from edgequant.toolchain.doctor import install_command
+
+        install = install_command(EMULATOR_PACKAGE)
+        return TrialReport(None, not_run=f"qemu-user is not installed: {install}")
     ran: dict[str, str] = {}
     lacking: dict[str, str] = {}
     with (
@@ -158,20 +165,26 @@ def try_binaries(binaries: Mapping[str, Path], *, target: Target, log: Path) -> 
     ):
         folder = Path(name)
         version = _version(emulator, folder)
-        if not _knows_cpu(emulator, cpu, folder):
-            return TrialReport(None, not_run=unknown)
+        refusal = refusal_of_cpu(emulator, cpu, folder)
+        if refusal is not None:
+            return TrialReport(
+                None,
+                not_run=f"this qemu-user does not know the CPU {cpu} ({refusal}): "
+                "another version is needed",
+            )
+        lacking_cpu = target.qemu.lacking_cpu
+        if lacking_cpu is not None and refusal_of_cpu(emulator, lacking_cpu, folder) is not None:
+            lacking_cpu = None
         model = write_tiny_model(folder / "tiny.gguf")
         trial = _Trial(emulator, folder, model, target, log)
         for program, path in sorted(binaries.items()):
             ran[program] = trial.run_as(cpu, program, path)
-            if target.qemu.lacking_cpu is not None:
-                found = trial.first_lacking(target.qemu.lacking_cpu, program, path)
+            if lacking_cpu is not None:
+                found = trial.first_lacking(lacking_cpu, program, path)
                 if found is not None:
                     lacking[program] = str(found)
             shown.advance()
-    return TrialReport(
-        cpu, emulator=version, ran=ran, lacking_cpu=target.qemu.lacking_cpu, lacking=lacking
-    )
+    return TrialReport(cpu, emulator=version, ran=ran, lacking_cpu=lacking_cpu, lacking=lacking)
 
 
 def find_lacking_instruction(
@@ -376,7 +389,8 @@ def needed_features(isa: Sequence[str]) -> list[str]:
 def _answer(ended: Ended) -> str:
     if ended.status is None:
         return f"started, and did not end by itself after {QUESTION[0]}"
-    return f"answered {QUESTION[0]}"
+    # Whether it knows the question says nothing about its instructions.
+    return f"answered {QUESTION[0]}" if ended.status == 0 else "started"
 
 
 def _signal_name(number: int) -> str:
@@ -391,8 +405,46 @@ def _version(emulator: str, folder: Path) -> str:
     return answer.output.partition("\n")[0].strip()
 
 
-def _knows_cpu(emulator: str, cpu: str, folder: Path) -> bool:
-    answer = run_program([emulator, "-cpu", "help"], folder=folder, timeout_seconds=ASK_SECONDS)
-    name = cpu.partition(",")[0]
-    # A qemu that lists nothing is believed to know it.
-    return answer.status != 0 or name in answer.output.split()
+def refusal_of_cpu(emulator: str, cpu: str, folder: Path) -> str | None:
+    """Why a qemu-user cannot be a CPU, in its own words; None if it can.
+
+    Asked by running a program that does nothing: the list of CPUs that qemu prints says nothing
+    of the properties that may follow a name.
+
+    Args:
+        emulator: the qemu-user.
+        cpu: what follows ``-cpu``, with its properties, e.g. ``max,sve=off``.
+        folder: where that program is written and run.
+    """
+    idle = folder / IDLE_PROGRAM
+    idle.write_bytes(idle_program())
+    idle.chmod(0o755)
+    ended = run_program(
+        [emulator, "-cpu", cpu, str(idle)], folder=folder, timeout_seconds=ASK_SECONDS
+    )
+    if ended.status == 0:
+        return None
+    lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
+    return lines[-1] if lines else "it says nothing"
+
+
+def idle_program() -> bytes:
+    """The smallest program for 64-bit ARM: a static ELF file that exits with status 0."""
+    code = struct.pack(
+        "<3I",
+        0xD2800000,  # mov x0, #0: the status
+        0xD2800BA8,  # mov x8, #93: exit
+        0xD4000001,  # svc #0
+    )
+    base, header_bytes, segment_bytes = 0x400000, 64, 56
+    start = header_bytes + segment_bytes
+    size = start + len(code)
+    identity = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        *(identity, 2, EM_AARCH64, 1, base + start, header_bytes, 0, 0),
+        *(header_bytes, segment_bytes, 1, 0, 0, 0),
+    )
+    # One segment to be loaded, readable and executable: the whole file.
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    return header + segment + code

@@ -21,9 +21,9 @@ from edgequant.toolchain.package_index import VERSION_PATTERN, published_sha256
 from edgequant.toolchain.source import (
     UNKNOWN_COMMIT,
     commit_of_archive,
+    download_folder,
     fetch_archive,
     fetch_source,
-    sources_folder,
 )
 from edgequant.toolchain.targets import load_target, target_names
 
@@ -41,10 +41,13 @@ class Update:
     new: SourceLock
     written: bool
     """False in a dry run, and where the lock names that version already."""
+    existed: bool = True
+    """Whether there was such a file before; where not, ``old`` is the lock in force."""
 
     @property
     def same(self) -> bool:
-        return self.old == self.new
+        """Whether there was nothing to do."""
+        return self.existed and self.old == self.new
 
 
 def update(version: str, *, lock: Path | None = None, dry_run: bool = False) -> Update:
@@ -66,16 +69,19 @@ def update(version: str, *, lock: Path | None = None, dry_run: bool = False) -> 
     if re.fullmatch(VERSION_PATTERN, version) is None:
         raise SourceError(f"{version!r} is no version", next_step="name one such as 0.3.36")
     path = lock if lock is not None else lock_to_write()
-    in_force = path if path.is_file() else lock_path()
+    existed = path.is_file()
+    in_force = path if existed else lock_path()
     old = load_lock(in_force)
-    if version == old.version:
+    if existed and version == old.version:
         return Update(path, old, old, written=False)
     if not dry_run:
         _check_writable(path)
-    new = verified_lock(old.project, version)
+    # The lock in force was verified when it was written: a copy of it asks nobody.
+    new = old if version == old.version else verified_lock(old.project, version)
     if not dry_run:
-        _write(path, rewritten(in_force.read_text(encoding="utf-8"), new, subject=in_force))
-    return Update(path, old, new, written=not dry_run)
+        text = in_force.read_text(encoding="utf-8")
+        _write(path, text if new == old else rewritten(text, new, subject=in_force))
+    return Update(path, old, new, written=not dry_run, existed=existed)
 
 
 def lock_to_write() -> Path:
@@ -98,8 +104,8 @@ def verified_lock(project: str, version: str) -> SourceLock:
     Raises:
         SourceError: see :func:`update`.
     """
-    with tempfile.TemporaryDirectory(prefix="download-", dir=sources_folder()) as temporary:
-        sha256 = published_sha256(project, version, Path(temporary))
+    with download_folder() as temporary:
+        sha256 = published_sha256(project, version, temporary)
     unfound = SourceLock(
         project=project, version=version, sha256=sha256, llama_cpp_commit=UNFOUND_COMMIT
     )

@@ -23,6 +23,7 @@ from edgequant.toolchain.tiny_model import write_tiny_model
 from edgequant.toolchain.trial import (
     find_emulator,
     find_lacking_instruction,
+    refusal_of_cpu,
     run_program,
     try_binaries,
 )
@@ -166,6 +167,24 @@ def test_what_a_target_promises_is_on_its_cpu_and_not_on_the_lesser_one(
     assert died in caught.value.cause
     assert f"that a {target.qemu.lacking_cpu} does not have" in caught.value.cause
     assert scan_extensions(program)[named] >= 1
+
+
+def test_a_real_emulator_is_asked_for_the_whole_cpu(tmp_path: Path) -> None:
+    emulator = find_emulator()
+    if emulator is None:
+        pytest.skip("no qemu-aarch64 (Debian package qemu-user-static)")
+    for cpu in ("cortex-a53", "cortex-a76", "max", "max,sve=off"):
+        assert refusal_of_cpu(emulator, cpu, tmp_path) is None
+    for cpu in ("cortex-a5300", "max,bogus=off", "max,sve=maybe"):
+        assert refusal_of_cpu(emulator, cpu, tmp_path)
+
+
+def test_a_build_is_kept_where_the_emulator_does_not_know_a_property(
+    binaries: dict[str, Path], target: Target, tmp_path: Path
+) -> None:
+    one = {"llama-bench": binaries["llama-bench"]}
+    report = try_binaries(one, target=as_cpu(target, "max,bogus=off"), log=tmp_path / "log")
+    assert "bogus" in str(report.not_run)
 
 
 def test_the_scan_counts_what_a_disassembler_counts(binaries: dict[str, Path]) -> None:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
+import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from edgequant.toolchain.source import (
     commit_in_changelog,
     commit_of_archive,
     commit_of_checkout,
+    download_folder,
     fetch_source,
     local_source,
     sources_folder,
@@ -72,6 +76,10 @@ UNSAFE = {
     "block device": member(f"{TOP}/disk", tarfile.BLKTYPE),
     "pipe": member(f"{TOP}/pipe", tarfile.FIFOTYPE),
     "backslash": member(f"{TOP}\\..\\x"),
+    "upwards behind a dot": member("./../x"),
+    "symbolic link out behind a dot": member(f"./{TOP}/./a", tarfile.SYMTYPE, "../../x"),
+    "hard link out behind a dot": member(f"./{TOP}/a", tarfile.LNKTYPE, "./../x"),
+    "device behind a dot": member(f"./{TOP}/null", tarfile.CHRTYPE),
 }
 
 
@@ -79,8 +87,9 @@ UNSAFE = {
 def test_an_unsafe_member_is_refused_and_nothing_is_left(what: str, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "a.tar.gz", [UNSAFE[what]])
     folder = tmp_path / "trees" / "tree"
-    with pytest.raises(SourceError, match="unsafe member"):
+    with pytest.raises(SourceError, match="unsafe member") as caught:
         unpack(archive, folder, subtree="vendor/llama.cpp")
+    assert "--source FOLDER" in str(caught.value.next_step)
     assert list(folder.parent.iterdir()) == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "trees"]
 
@@ -172,8 +181,9 @@ def real_extract(stream: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -
 def test_a_truncated_archive_is_an_error(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "a.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-40])
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError) as caught:
         unpack(archive, tmp_path / "trees" / "tree", subtree="vendor/llama.cpp")
+    assert "fetch it again" in str(caught.value.next_step)
     assert list((tmp_path / "trees").iterdir()) == []
 
 
@@ -279,6 +289,111 @@ def test_a_tarball_of_a_checkout_will_do(tmp_path: Path, own_cache: Path) -> Non
     assert (local_source(archive).folder / "include" / "llama.h").is_file()
 
 
+@pytest.mark.parametrize("inner", ["", "vendor/llama.cpp"])
+@pytest.mark.parametrize("name", ["./llama.cpp-b1", ".", ""])
+def test_a_tarball_may_name_its_members_in_any_way(
+    name: str, inner: str, tmp_path: Path, own_cache: Path
+) -> None:
+    """`tar -c ./llama.cpp`, `tar -C llama.cpp -c .` and `tar -C llama.cpp -c *`."""
+    tree = write_tree(tmp_path / "llama.cpp-b1" / inner)
+    (tree / "here").symlink_to("include/llama.h")
+    (tree / "same").hardlink_to(tree / "src" / "CMakeLists.txt")
+    git = tmp_path / "llama.cpp-b1" / ".git" / "modules" / "vendor" / "llama.cpp"
+    git.mkdir(parents=True)
+    (git / "HEAD").write_text("b" * 40)
+    arguments, start = [name], tmp_path
+    if not name.startswith("./"):
+        start = tmp_path / "llama.cpp-b1"
+        arguments = [name] if name else sorted(path.name for path in start.iterdir())
+    archive = tmp_path / "b1.tar.gz"
+    subprocess.run(["tar", "-C", start, "-czf", archive, *arguments], check=True)
+    found = local_source(archive)
+    assert found.commit == "b" * 9
+    assert {p.relative_to(found.folder) for p in found.folder.rglob("*")} >= {
+        p.relative_to(tree) for p in tree.rglob("*")
+    }
+    assert (found.folder / "here").read_text() == "include/llama.h"
+    assert (found.folder / "same").read_text() == "src/CMakeLists.txt"
+    # As any other folder of the user's: not a draft's, which nobody else may read.
+    (tmp_path / "any").mkdir()
+    assert found.folder.stat().st_mode == (tmp_path / "any").stat().st_mode
+    folders = [p for p in sources_folder().iterdir() if p.is_dir()]
+    assert folders == [found.folder]
+
+
+def test_the_pinned_archive_may_name_its_members_with_a_dot(tmp_path: Path) -> None:
+    write_tree(tmp_path / TOP / "vendor" / "llama.cpp")
+    archive = tmp_path / "a.tar.gz"
+    subprocess.run(["tar", "-C", tmp_path, "-czf", archive, f"./{TOP}"], check=True)
+    unpack(archive, tmp_path / "tree", subtree="vendor/llama.cpp")
+    assert (tmp_path / "tree" / "include" / "llama.h").is_file()
+
+
+@pytest.mark.parametrize("what", ["zip", "two top folders", "a lone file"])
+def test_an_archive_that_is_refused_says_what_to_do(
+    what: str, tmp_path: Path, own_cache: Path
+) -> None:
+    archive = tmp_path / "a"
+    if what == "zip":
+        with zipfile.ZipFile(archive, "w") as stream:
+            stream.writestr("llama.cpp/include/llama.h", "")
+    else:
+        names = ["./x/README.md", "y/README.md"] if what == "two top folders" else ["README.md"]
+        with tarfile.open(archive, "w:gz") as tar:
+            for name in names:
+                tar.addfile(member(name))
+    with pytest.raises(SourceError) as caught:
+        local_source(archive)
+    assert "unpack it and name the folder" in str(caught.value.next_step)
+    assert [p for p in sources_folder().iterdir() if p.is_dir()] == []
+
+
+def test_what_a_killed_process_left_of_the_same_tree_is_removed(
+    tmp_path: Path, own_cache: Path, index: Path
+) -> None:
+    lock = lock_for(write_archive(index / f"{TOP}.tar.gz"))
+    name = f"llama-cpp-python-1.2.3-{lock.sha256[:12]}"
+    stale = sources_folder() / f"{name}.draft-abcd_123" / TOP
+    # Another's, who may be at work on it: theirs is another lock.
+    other = sources_folder() / f"{name[:-1]}.draft-abcd_123"
+    stale.mkdir(parents=True)
+    other.mkdir()
+    tree = fetch_source(lock)
+    assert {p for p in sources_folder().iterdir() if p.is_dir()} == {tree.folder, other}
+
+
+def test_downloads_of_killed_processes_are_removed_and_no_others(own_cache: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    stale = sources_folder() / f"download-{ended.pid}-abcd_123"
+    alive = [sources_folder() / f"download-{pid}-abcd_123" for pid in (os.getppid(), 1)]
+    for folder in (stale, *alive):
+        folder.mkdir()
+        (folder / "archive.tar.gz").write_text("half")
+    with download_folder() as folder:
+        assert f"-{os.getpid()}-" in folder.name
+        assert set(sources_folder().iterdir()) == {folder, *alive}
+        with download_folder() as second:
+            assert folder.is_dir()
+            assert second != folder
+    assert set(sources_folder().iterdir()) == set(alive)
+
+
+def test_a_download_is_made_in_such_a_folder(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = write_archive(tmp_path / "a.tar.gz")
+    seen: list[str] = []
+
+    def download(_: SourceLock, folder: Path) -> Path:
+        seen.append(folder.name)
+        return Path(shutil.copy(archive, folder))
+
+    monkeypatch.setattr(source_module, "download", download)
+    fetch_source(lock_for(archive))
+    assert [name.startswith(f"download-{os.getpid()}-") for name in seen] == [True]
+
+
 def test_a_source_that_lacks_something_says_what(tmp_path: Path) -> None:
     tree = write_tree(tmp_path / "llama.cpp")
     (tree / "convert_hf_to_gguf.py").unlink()
@@ -287,8 +402,9 @@ def test_a_source_that_lacks_something_says_what(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such folder") as caught:
         local_source(tmp_path / "none")
+    assert "checkout" in str(caught.value.next_step)
 
 
 def test_pips_progress_moves_the_bar() -> None:

@@ -27,8 +27,14 @@ RECORDED = Path(__file__).parent / "recorded" / "qemu_in_asm.txt"
 EMULATOR = """#!/bin/sh
 case "$1 $2" in
     "--version "*) echo "qemu-aarch64 version 7.2.22"; exit 0 ;;
-    "-cpu help") echo "Available CPUs:"; echo "  cortex-a53"; echo "  cortex-a76"; exit 0 ;;
+    "-cpu cortex-a53"|"-cpu cortex-a76"|"-cpu max,sve=off") ;;
+    "-cpu max,"*)
+        echo "qemu-aarch64: can't apply global max-arm-cpu.${{2#max,}}: Property not found"
+        exit 1 ;;
+    *) echo "qemu-aarch64: unable to find CPU model '$2'"; exit 1 ;;
 esac
+# The program that does nothing is one for another machine.
+case "$3" in */idle) exit 0 ;; esac
 export PLAYED_CPU="$2"
 shift 2
 if [ "$1" = "-d" ]; then cp {recorded} "$4"; shift 4; fi
@@ -59,13 +65,16 @@ def program(folder: Path, name: str, script: str) -> dict[str, Path]:
 
 def test_programs_that_work_are_reported(tmp_path: Path, emulator: Path, target: Target) -> None:
     binaries = program(tmp_path, "llama-bench", 'test -s "$2" && echo "$@ as $PLAYED_CPU"')
-    binaries |= program(tmp_path, "llama-other", '[ "$*" = --version ]; exit 1')
+    binaries |= program(tmp_path, "llama-other", '[ "$*" = --version ]')
+    binaries |= program(tmp_path, "llama-third", "echo unknown argument; exit 1")
     log = tmp_path / "trial.log"
     report = try_binaries(binaries, target=target, log=log)
     assert report.cpu == target.qemu.cpu
     assert report.ran == {
         "llama-bench": "prefill and decode",
         "llama-other": "answered --version",
+        # It told nothing of its version, and died of no instruction.
+        "llama-third": "started",
     }
     assert report.lacking == {}
     assert report.as_dict()["emulator"] == "qemu-aarch64 version 7.2.22"
@@ -151,24 +160,53 @@ def test_without_an_emulator_nothing_is_run_and_that_is_said(
     tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    report = try_binaries(
-        program(tmp_path, "llama-bench", "exit 1"), target=target, log=tmp_path / "trial.log"
-    )
+    binaries = program(tmp_path, "llama-bench", "exit 1")
+    report = try_binaries(binaries, target=target, log=tmp_path / "trial.log")
     assert report.ran == {}
     assert report.as_dict()["ran"] is False
-    assert "apt-get install qemu-user-static" in str(report.not_run)
+    assert "install what Debian calls qemu-user-static" in str(report.not_run)
+    # As this system installs packages.
+    for manager, user, expected in (
+        ("apk", 0, ": apk add qemu-aarch64"),
+        ("apt-get", 1000, ": sudo apt-get install --yes qemu-user-static"),
+    ):
+        program(tmp_path, manager, "exit 1")
+        monkeypatch.setattr("os.getuid", lambda user=user: user)
+        report = try_binaries(binaries, target=target, log=tmp_path / "trial.log")
+        assert str(report.not_run).endswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("cpu", "why"),
+    [
+        ("cortex-a710,sve=off", "unable to find CPU model"),
+        ("max,bogus=off", "can't apply global max-arm-cpu.bogus=off"),
+    ],
+)
 def test_an_emulator_that_does_not_know_the_cpu_runs_nothing(
-    tmp_path: Path, emulator: Path, target: Target
+    tmp_path: Path, emulator: Path, target: Target, cpu: str, why: str
 ) -> None:
-    newer = target.model_copy(
-        update={"qemu": target.qemu.model_copy(update={"cpu": "cortex-a710,sve=off"})}
-    )
+    newer = target.model_copy(update={"qemu": target.qemu.model_copy(update={"cpu": cpu})})
     report = try_binaries(
         program(tmp_path, "llama-bench", "exit 1"), target=newer, log=tmp_path / "trial.log"
     )
-    assert "does not know the CPU cortex-a710" in str(report.not_run)
+    assert f"does not know the CPU {cpu} (" in str(report.not_run)
+    assert why in str(report.not_run)
+    assert report.ran == {}
+
+
+def test_an_emulator_that_does_not_know_the_lesser_cpu_says_nothing_of_it(
+    tmp_path: Path, emulator: Path, target: Target
+) -> None:
+    newer = target.model_copy(
+        update={"qemu": target.qemu.model_copy(update={"lacking_cpu": "max,bogus=off"})}
+    )
+    report = try_binaries(
+        program(tmp_path, "llama-bench", "exit 0"), target=newer, log=tmp_path / "trial.log"
+    )
+    assert report.ran == {"llama-bench": "prefill and decode"}
+    assert report.lacking_cpu is None
+    assert "dies_as" not in report.as_dict()
 
 
 def test_a_target_without_a_cpu_is_not_tried(tmp_path: Path, emulator: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from edgequant.core.errors import FileAccessError, SourceError
 from edgequant.core.paths import data_folder
 from edgequant.toolchain import update as update_module
-from edgequant.toolchain.lock import LOCK_NAME, SourceLock
+from edgequant.toolchain.lock import LOCK_NAME, SourceLock, load_lock, lock_path
 from edgequant.toolchain.update import lock_to_write, rewritten, update
 
 COMMIT = "4df29be4f4c3673f428170fda944a5b19f743bb8"
@@ -41,6 +41,30 @@ def test_the_same_version_asks_nobody(lock: Path, monkeypatch: pytest.MonkeyPatc
     assert done.same
     assert not done.written
     assert lock.read_text() == LOCK
+
+
+def test_a_lock_that_is_named_and_absent_is_made_also_for_the_same_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update_module, "published_sha256", pytest.fail)
+    in_force = lock_path()
+    path = tmp_path / "new" / "lock.toml"
+    version = load_lock(in_force).version
+    planned = update(version, lock=path, dry_run=True)
+    assert (planned.written, planned.same, path.exists()) == (False, False, False)
+    done = update(version, lock=path)
+    assert (done.written, done.same) == (True, False)
+    assert path.read_bytes() == in_force.read_bytes()
+    again = update(version, lock=path)
+    assert (again.written, again.same) == (False, True)
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(FileAccessError, match="cannot be written"):
+        update(load_lock(lock_path()).version, lock=tmp_path / "lock.toml")
 
 
 @pytest.mark.parametrize("version", ["", "main", "0.3.1; x", "0.3.1 --index-url=x", "-r", "../x"])
