@@ -37,7 +37,9 @@ def command(
     from edgequant.toolchain.build import build
     from edgequant.toolchain.sbom import SBOM_NAME, bill_table
 
-    if (target is None) == (board is None):
+    if target is not None and board is not None:
+        raise typer.BadParameter("give --target or --board, not both", param_hint="--target")
+    if target is None and board is None:
         raise typer.BadParameter("give one of --target and --board", param_hint="--target")
     target = target if target is not None else _ask_board(str(board))
     built = build(target, tools=tool or None, source=source, way=way)

@@ -29,12 +29,12 @@ def command(
         raise typer.BadParameter("--target is for --self-test")
     found = checks()
     missing = missing_required(found)
-    trials = []
+    trials, broken = [], []
     if self_test:
-        from edgequant.toolchain.self_test import DEFAULT_TARGET, run_self_test
+        from edgequant.toolchain.self_test import DEFAULT_TARGET, failed, run_self_test
 
         trials = run_self_test(target or DEFAULT_TARGET)
-    broken = [trial for trial in trials if trial.ok is False]
+        broken = failed(trials)
     if as_json:
         result: dict[str, object] = {
             "ok": not missing and not broken,

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,12 +154,6 @@ INSTALL_WORDS: Mapping[str, str] = {
     "apk": "apk add",
 }
 
-# Program to arguments with which it does its least work that shows that it works.
-ENGINES: Mapping[str, tuple[str, ...]] = {
-    "docker": ("info", "--format", "{{.ServerVersion}}"),
-    "podman": ("info", "--format", "{{.Version.Version}}"),
-    "buildah": ("--version",),
-}
 ENGINE_SECONDS = 15.0
 
 
@@ -275,14 +270,16 @@ def check_engines(
         which: finds programs.
         answer: runs a program with arguments; what it prints, or None where it fails.
     """
+    from edgequant.toolchain.containers.engine import ENGINE_NAMES, QUESTIONS
+
     group = "way: container"
     answer = answer or _answer
     silent: list[str] = []
-    for engine, arguments in ENGINES.items():
+    for engine in ENGINE_NAMES:
         path = which(engine)
         if path is None:
             continue
-        said = answer(path, arguments)
+        said = answer(path, QUESTIONS[engine])
         if said is not None:
             version = said.removeprefix(f"{engine} version ").split(" ")[0]
             detail = f"{engine} {version}".strip()
@@ -295,7 +292,7 @@ def check_engines(
         detail = f"{', '.join(silent)} installed, but not answering; for build --with container"
         install = f"start its service, or {install}"
     else:
-        detail = f"none of {', '.join(ENGINES)}; for build --with container"
+        detail = f"none of {', '.join(ENGINE_NAMES)}; for build --with container"
     return Check("container engine", False, detail, install, required=False, group=group)
 
 
@@ -356,14 +353,13 @@ def check_disk(folder: Path) -> Check:
 
 
 def check_builds(cache: Path) -> Check:
-    """Which builds are there already? None is no fault."""
-    import json
+    """How many builds are there already that would be found again? None is no fault."""
+    from edgequant.core.errors import EdgequantError
+    from edgequant.toolchain.matrix import cached_builds
 
-    found: list[str] = []
-    for manifest in sorted((cache / "artefacts" / "build").glob("*/manifest.json")):
-        try:
-            parameters = json.loads(manifest.read_bytes())["parameters"]
-            found.append(f"{parameters['target']} ({manifest.parent.name})")
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return Check("builds", True, ", ".join(found) or "none yet", None, False, "optional")
+    try:
+        counts = Counter(build.target for build in cached_builds(cache))
+    except EdgequantError as error:
+        return Check("builds", True, f"not known: {error.cause}", None, False, "optional")
+    detail = ", ".join(f"{target} {count}" for target, count in sorted(counts.items()))
+    return Check("builds", True, detail or "none yet", None, False, "optional")

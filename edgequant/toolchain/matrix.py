@@ -10,8 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgequant.core.errors import EdgequantError
+from edgequant.core.paths import data_folder
+from edgequant.toolchain.lock import load_lock
+from edgequant.toolchain.plan import RECIPE, STAGE
+from edgequant.toolchain.recipe import sha256_of_project
 from edgequant.toolchain.selection import features
-from edgequant.toolchain.targets import HOST, Target
+from edgequant.toolchain.targets import HOST, Target, target_names
 
 
 @dataclass(frozen=True)
@@ -140,22 +144,44 @@ def _container(target: Target, which: Callable[[str], str | None]) -> tuple[bool
 
 
 def cached_builds(cache: Path) -> list[CachedBuild]:
-    """The builds that lie in a cache; one whose manifest cannot be read is passed over."""
+    """The builds in a cache that a build of today could find again.
+
+    They are of targets that there are, and were made with today's recipe and our CMake files of
+    today, of the pinned llama.cpp. A manifest that cannot be read is passed over.
+
+    Args:
+        cache: the root of the cache.
+
+    Raises:
+        SourceError: the lock file is missing or invalid.
+    """
+    lock = load_lock()
+    inputs = {"llama.cpp": lock.sha256, "project": sha256_of_project(data_folder("toolchain"))}
+    known = set(target_names())
     found = []
-    for manifest in sorted((cache / "artefacts" / "build").glob("*/manifest.json")):
+    for manifest in sorted((cache / "artefacts" / STAGE).glob("*/manifest.json")):
+        key = manifest.parent.name
         try:
             values = json.loads(manifest.read_bytes())
             parameters = values["parameters"]
-            compiler = parameters.get("compiler") or {}
+            if (
+                # Whoever is still writing one does so below another name than its key.
+                values["key"] != key
+                or values["inputs"] != inputs
+                or values["llama_cpp_commit"] != lock.llama_cpp_commit
+                or parameters["recipe"] != RECIPE
+                or parameters["target"] not in known
+            ):
+                continue
             found.append(
                 CachedBuild(
                     target=str(parameters["target"]),
-                    key=manifest.parent.name,
-                    way=str(parameters.get("way") or compiler.get("name") or "unknown"),
-                    llama_cpp_commit=str(values.get("llama_cpp_commit") or "unknown"),
-                    tools=tuple(str(tool) for tool in parameters.get("tools", ())),
+                    key=key,
+                    way=str(parameters["compiler"]["name"]),
+                    llama_cpp_commit=lock.llama_cpp_commit,
+                    tools=tuple(str(tool) for tool in parameters["tools"]),
                 )
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

@@ -6,6 +6,7 @@ anything is compiled.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from edgequant.core.paths import data_folder
 
 PROBE = "edgequant-probe"
+PROGRAM_PREFIX = "llama-"
 HEADER = "include/llama.h"
 GGML_HEADER = "ggml/include/ggml.h"
 TOOLS = "tools/CMakeLists.txt"
@@ -44,7 +46,7 @@ class ProbeNeeds:
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs that a tree's CMake files name."""
+    """Programs by the names that a tree's CMake files give them."""
 
     names: frozenset[str]
     all_known: bool
@@ -66,7 +68,9 @@ def missing(tree: Path, tools: Iterable[str]) -> list[str]:
     programs = find_programs(tree)
     if programs.all_known and (tree / TOOLS).is_file():
         lacking += [
-            f"the program {name}" for name in wanted if name != PROBE and name not in programs.names
+            f"the program {name}{_meant(name, programs.names)}"
+            for name in wanted
+            if name not in programs.names
         ]
     return lacking
 
@@ -122,13 +126,17 @@ def missing_for_probe(needs: ProbeNeeds, llama_h: str, ggml_h: str) -> list[str]
 
 
 def find_programs(tree: Path) -> Programs:
-    """The programs that the CMake files of ``tools/`` (and of the tree's root) make."""
-    names: set[str] = set()
+    """What can be built: the probe, and the ``llama-...`` programs of a tree.
+
+    They are read from the CMake files of ``tools/`` and of the tree's root. Programs with other
+    names are helpers of llama.cpp's own build.
+    """
+    names = {PROBE}
     all_known = True
     files = [tree / "CMakeLists.txt", *sorted((tree / "tools").rglob("CMakeLists.txt"))]
     for file in files:
         found = programs_of(_text(file))
-        names |= found.names
+        names |= {name for name in found.names if name.startswith(PROGRAM_PREFIX)}
         all_known = all_known and found.all_known
     return Programs(frozenset(names), all_known)
 
@@ -172,6 +180,13 @@ def _text(path: Path) -> str:
 
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The name that is closest, if one is close: what all names begin with says nothing."""
+    ends = {program.partition("-")[2]: program for program in sorted(known)}
+    close = difflib.get_close_matches(name.partition("-")[2], ends, n=1)
+    return f" (did you mean {ends[close[0]]}?)" if close else ""
 
 
 def _them(names: list[str]) -> str:

@@ -34,6 +34,7 @@ from edgequant.toolchain.lock import SourceLock
 from edgequant.toolchain.requirements import PROBE
 from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import Target
+from edgequant.toolchain.ways import CONTAINER
 
 SBOM_NAME = "sbom.json"
 LICENCES_NAME = "licenses"
@@ -41,7 +42,6 @@ SPEC_VERSION = "1.6"
 PREFIX = "edgequant"
 PROGRAM = "program:"
 UNKNOWN_LICENCE = "not known"
-CONTAINER = "container"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from edgequant.cli.app import make_app
 from edgequant.toolchain import doctor
+from edgequant.toolchain.containers import engine as engine_module
 from edgequant.toolchain.doctor import (
     GROUPS,
     Check,
@@ -29,6 +30,7 @@ from edgequant.toolchain.doctor import (
 )
 from edgequant.toolchain.lock import load_lock
 from edgequant.toolchain.source import COMPLETE_MARK, sources_folder
+from tests.toolchain.test_matrix import todays_manifest, write_manifest
 
 QEMU = ProgramNeed(("qemu-system-aarch64",), "qemu-system-arm", "the virtual board")
 TORCH = PackageNeed("torch", "torch", "convert", "quantize")
@@ -91,17 +93,21 @@ def test_a_full_disk_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert "EDGEQUANT_CACHE" in str(check.install)
 
 
-def test_builds_are_listed_and_broken_ones_passed_over(tmp_path: Path) -> None:
-    for key, text in {
-        "0123": json.dumps({"parameters": {"target": "host"}}),
-        "4567": "{",
-        "89ab": "[]",
-    }.items():
-        folder = tmp_path / "artefacts" / "build" / key
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text(text)
-    assert check_builds(tmp_path).detail == "host (0123)"
-    assert check_builds(tmp_path / "empty").ok
+def test_builds_that_would_be_found_are_counted_by_target(tmp_path: Path) -> None:
+    old = {"target": "host", "compiler": {"name": "zig"}, "tools": []}
+    for key, target in {"01": "host", "23": "armv8-a", "45": "armv8-a"}.items():
+        write_manifest(tmp_path, key, json.dumps(todays_manifest(key, target)))
+    write_manifest(tmp_path, "67", json.dumps({"key": "67", "parameters": old}))
+    write_manifest(tmp_path, "89", "{")
+    assert check_builds(tmp_path).detail == "armv8-a 2, host 1"
+    assert check_builds(tmp_path / "empty").detail == "none yet"
+
+
+def test_an_engine_that_is_added_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "ENGINE_NAMES", ("other",))
+    monkeypatch.setattr(engine_module, "QUESTIONS", {"other": ("hello",)})
+    check = check_engines(lambda name: f"/{name}", lambda path, words: f"{path} {words[0]}")
+    assert check.detail == "other /other"
 
 
 def test_only_what_is_required_fails_the_doctor() -> None:

@@ -8,7 +8,10 @@ from typer.testing import CliRunner
 
 from edgequant.boards.profile import list_profiles
 from edgequant.cli.app import make_app
+from edgequant.core.artefact import Manifest
+from edgequant.core.paths import data_folder
 from edgequant.toolchain import matrix
+from edgequant.toolchain.lock import load_lock
 from edgequant.toolchain.matrix import (
     CachedBuild,
     WayState,
@@ -16,6 +19,9 @@ from edgequant.toolchain.matrix import (
     make_matrix,
     ways_here,
 )
+from edgequant.toolchain.plan import RECIPE, Plan
+from edgequant.toolchain.recipe import sha256_of_project
+from edgequant.toolchain.source import SourceTree
 from edgequant.toolchain.targets import load_target, target_names
 
 TARGETS = [load_target(name) for name in target_names()]
@@ -30,6 +36,25 @@ def write_manifest(cache: Path, key: str, text: str) -> None:
     folder = cache / "artefacts" / "build" / key
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(text)
+
+
+def todays_manifest(key: str, target: str, way: str = "zig") -> dict[str, object]:
+    """What a build of today writes, as far as it is read."""
+    lock = load_lock()
+    return {
+        "key": key,
+        "llama_cpp_commit": lock.llama_cpp_commit,
+        "inputs": {
+            "llama.cpp": lock.sha256,
+            "project": sha256_of_project(data_folder("toolchain")),
+        },
+        "parameters": {
+            "target": target,
+            "compiler": {"name": way},
+            "recipe": RECIPE,
+            "tools": ["llama-bench"],
+        },
+    }
 
 
 def test_every_target_has_a_row_from_the_least_needy_to_the_host() -> None:
@@ -55,18 +80,48 @@ def test_boards_and_builds_stand_beside_their_target() -> None:
     assert told["boards"] == ["a", "b"]
 
 
-def test_builds_are_read_whatever_made_them_and_broken_ones_passed_over(tmp_path: Path) -> None:
-    old = {"target": "host", "compiler": {"name": "zig"}, "tools": ["llama-server"]}
-    new = {"target": "armv8-a", "way": "container", "tools": []}
-    write_manifest(tmp_path, "a", json.dumps({"parameters": old, "llama_cpp_commit": "0c1e57098"}))
-    write_manifest(tmp_path, "b", json.dumps({"parameters": new}))
+def test_only_builds_that_would_be_found_again_are_counted(tmp_path: Path) -> None:
+    of_today = todays_manifest("a", "armv8-a")
+    write_manifest(tmp_path, "a", json.dumps(of_today))
+    write_manifest(tmp_path, "b", json.dumps(todays_manifest("b", "host", way="container")))
+    parameters, inputs = of_today["parameters"], of_today["inputs"]
+    assert isinstance(parameters, dict)
+    assert isinstance(inputs, dict)
+    others: dict[str, dict[str, object]] = {
+        "recipe": {"parameters": parameters | {"recipe": RECIPE - 1}},
+        "no-recipe": {"parameters": {k: v for k, v in parameters.items() if k != "recipe"}},
+        "target": {"parameters": parameters | {"target": "z80"}},
+        "project": {"inputs": inputs | {"project": "0" * 64}},
+        "source": {"inputs": inputs | {"llama.cpp": "0" * 64}},
+        "commit": {"llama_cpp_commit": "0000000"},
+    }
+    for key, changed in others.items():
+        write_manifest(tmp_path, key, json.dumps(of_today | {"key": key} | changed))
+    write_manifest(tmp_path, "a.draft-17", json.dumps(of_today))
     for key, text in {"c": "{", "d": "[]", "e": '{"parameters": 3}'}.items():
         write_manifest(tmp_path, key, text)
+    commit = load_lock().llama_cpp_commit
     assert cached_builds(tmp_path) == [
-        CachedBuild("host", "a", "zig", "0c1e57098", ("llama-server",)),
-        CachedBuild("armv8-a", "b", "container", "unknown", ()),
+        CachedBuild("armv8-a", "a", "zig", commit, ("llama-bench",)),
+        CachedBuild("host", "b", "container", commit, ("llama-bench",)),
     ]
     assert cached_builds(tmp_path / "none") == []
+
+
+def test_what_a_plan_would_find_is_counted(tmp_path: Path) -> None:
+    lock = load_lock()
+    source = SourceTree(tmp_path, lock.llama_cpp_commit, lock.sha256)
+    plan = Plan(BOARD_TARGET, source, (), identity={"name": "zig"}, flags=[])
+    manifest = Manifest(
+        stage="build",
+        key=plan.key,
+        created="",
+        llama_cpp_commit=source.commit,
+        inputs=plan.inputs,
+        parameters=plan.parameters,
+    )
+    write_manifest(tmp_path, plan.key, manifest.model_dump_json())
+    assert [build.key for build in cached_builds(tmp_path)] == [plan.key]
 
 
 def test_a_container_needs_an_engine_and_is_not_for_this_host() -> None:

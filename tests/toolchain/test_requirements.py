@@ -85,6 +85,26 @@ def test_a_program_that_moved_away_is_missed(tmp_path: Path) -> None:
     assert missing(tree, tools) == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("llama-bensh", "llama-bench"),
+        ("llama-complete", "llama-completion"),
+        ("llama-probe", PROBE),
+        ("llama-qwertz", None),
+    ],
+)
+def test_the_closest_name_is_told(tree: Path, wrong: str, right: str | None) -> None:
+    hint = f" (did you mean {right}?)" if right is not None else ""
+    assert missing(tree, [wrong]) == [f"the program {wrong}{hint}"]
+
+
+def test_only_what_can_be_asked_for_is_listed(tree: Path) -> None:
+    (tree / "tools" / "rpc").mkdir()
+    (tree / "tools" / "rpc" / "CMakeLists.txt").write_text("add_executable(rpc-helper x.cpp)\n")
+    assert find_programs(tree).names == {PROBE, *TOOLS}
+
+
 def test_names_put_together_by_cmake_are_left_to_ninja(tree: Path) -> None:
     (tree / "tools" / "more").mkdir()
     (tree / "tools" / "more" / "CMakeLists.txt").write_text(

@@ -217,6 +217,16 @@ def test_the_doctor_says_whether_the_self_test_went_well(
     assert asked == ["armv8-a"]
 
 
+def test_the_doctor_and_the_self_test_agree_on_what_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "checks", lambda: [Check("thing", True, "x")])
+    monkeypatch.setattr(self_test, "run_self_test", lambda _: [Trial("zig", BARE, True, 0.1, "")])
+    monkeypatch.setattr(self_test, "failed", lambda trials: trials)
+    arguments = ["doctor", "--self-test"]
+    assert CliRunner().invoke(make_app(arguments), arguments).exit_code == 23
+
+
 def test_a_target_without_a_self_test_is_a_usage_error() -> None:
     arguments = ["doctor", "--target", "armv8-a"]
     assert CliRunner().invoke(make_app(arguments), arguments).exit_code == 2

@@ -27,6 +27,7 @@ from edgequant.core.paths import data_folder
 from edgequant.core.process import run_logged
 from edgequant.core.progress import say, task
 from edgequant.toolchain.containers.engine import Engine, containers_folder, temporary_folder
+from edgequant.toolchain.doctor import install_command
 
 DOCKERFILE_NAME = "Dockerfile.arm64-build"
 BASE_VARIABLE = "EDGEQUANT_CONTAINER_BASE"
@@ -104,12 +105,15 @@ def base_image() -> BaseImage:
 
 
 def _decided(pinned: str) -> str:
-    decision = containers_folder() / "base.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        decided = json.loads(decision.read_bytes())["base"]
-        if decided in (REGISTRY, MADE):
-            return str(decided)
+    decision = _decision_file()
+    decided = _read_decision(decision)
+    if decided is not None:
+        return decided
     with exclusive(containers_folder() / "base.lock", "Waiting for another edgequant"):
+        # Whoever had the lock may have decided meanwhile.
+        decided = _read_decision(decision)
+        if decided is not None:
+            return decided
         chosen = REGISTRY if registry_answers(pinned) else MADE
         if chosen == MADE:
             _check_maker(pinned)
@@ -118,6 +122,28 @@ def _decided(pinned: str) -> str:
         with disk_full_explained(decision.parent):
             write_json(decision, {"base": chosen})
     return chosen
+
+
+def _decision_file() -> Path:
+    return containers_folder() / "base.json"
+
+
+def _read_decision(file: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        decided = json.loads(file.read_bytes())["base"]
+        if decided in (REGISTRY, MADE):
+            return str(decided)
+    return None
+
+
+def without_registry(base: BaseImage) -> str | None:
+    """What to do where an engine cannot have an image of a registry; None for one made here."""
+    if base.archive is not None:
+        return None
+    step = f"set {BASE_VARIABLE}={MADE}"
+    if not os.environ.get(BASE_VARIABLE):
+        step += f", or delete {_decision_file()} to have it decided again"
+    return step
 
 
 def registry_host(reference: str) -> str:
@@ -186,8 +212,8 @@ def _check_maker(pinned: str) -> None:
         raise ToolMissingError(
             f"the registry of {pinned.partition('@')[0]} cannot be reached, and mmdebstrap, which "
             "makes a base image without one, is not installed",
-            next_step="apt-get install mmdebstrap (as root; Debian's name), or name an image that "
-            f"the engine has: {BASE_VARIABLE}=NAME, or build with --with zig",
+            next_step=f"{install_command('mmdebstrap')}, or name an image that the engine has: "
+            f"{BASE_VARIABLE}=NAME, or build with --with zig",
         )
 
 
@@ -195,7 +221,7 @@ def _make(folder: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise ToolMissingError(
             "mmdebstrap, which makes the base image, is not installed",
-            next_step="apt-get install mmdebstrap (as root; Debian's name)",
+            next_step=install_command("mmdebstrap"),
         )
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, NEEDED_BYTES, "making a base image")

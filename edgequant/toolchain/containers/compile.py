@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.disk import disk_full_explained, require_space
-from edgequant.core.errors import BuildError, TargetError
+from edgequant.core.errors import BuildError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
 from edgequant.core.progress import task
-from edgequant.toolchain.containers.base_image import base_image, dockerfile, provide
+from edgequant.toolchain.containers.base_image import (
+    BaseImage,
+    base_image,
+    dockerfile,
+    provide,
+    without_registry,
+)
 from edgequant.toolchain.containers.engine import (
     Engine,
     containers_folder,
@@ -27,7 +33,6 @@ from edgequant.toolchain.ninja import collect_failure, explain_failure, show_nin
 from edgequant.toolchain.recipe import copy_project
 from edgequant.toolchain.source import HASHED_PARTS
 
-HOST = "host"
 # CMake reads the licences, to have them printed by the programs.
 LICENCE_PARTS = ("LICENSE", "licenses")
 CACHE_IMAGE = "localhost/edgequant-build"
@@ -91,16 +96,11 @@ def compile_in_container(
         log: file that the engine's output is appended to.
 
     Raises:
-        TargetError: the target is this machine itself.
+        TargetError: the variable that chooses the engine names none.
         ToolMissingError: no engine works here.
         BuildError: the engine or the compiler failed; the message has the compiler's own words.
         DiskFullError: the disk is full.
     """
-    if target_name == HOST:
-        raise TargetError(
-            "containers build for boards, not for this machine",
-            next_step="use --with zig or --with gcc for host",
-        )
     base = base_image()
     with exclusive(containers_folder() / "build.lock", WAITING), _work_folder() as work:
         with task("Looking for a container engine"):
@@ -116,7 +116,7 @@ def compile_in_container(
                 engine,
                 context=context,
                 tree=tree,
-                base=base.reference,
+                base=base,
                 target_name=target_name,
                 arguments={
                     "TARGET_FLAGS": " ".join(flags),
@@ -143,7 +143,7 @@ def _build(
     *,
     context: Path,
     tree: Path,
-    base: str,
+    base: BaseImage,
     target_name: str,
     arguments: Mapping[str, str],
     work: Path,
@@ -158,9 +158,10 @@ def _build(
             log=log,
             what="preparing the compiler in a container",
             build_contexts=trees,
-            arguments={"BASE_IMAGE": base},
+            arguments={"BASE_IMAGE": base.reference},
             target="versions",
             output=_made(work / "versions"),
+            next_step=_read_log_or(without_registry(base), log),
         )
     failure: list[str] = []
     with task(f"Compiling for {target_name} ({engine.name})") as shown:
@@ -169,7 +170,7 @@ def _build(
             show_ninja_progress(line, shown)
             collect_failure(line, failure)
 
-        everything = {"BASE_IMAGE": base, **arguments}
+        everything = {"BASE_IMAGE": base.reference, **arguments}
         try:
             if engine.has_own_storage and engine.keeps_layers:
                 # Named, so that cleaning up keeps the layers of the newest build.
@@ -201,6 +202,10 @@ def _build(
                 raise explain_failure(failure, target_name, log) from error
             raise
     return parse_facts((work / "versions" / "versions").read_text(encoding="utf-8"))
+
+
+def _read_log_or(step: str | None, log: Path) -> str | None:
+    return None if step is None else f"{step}; the whole log: {log}"
 
 
 def read_records(folder: Path, tools: Sequence[str]) -> dict[str, set[str]]:

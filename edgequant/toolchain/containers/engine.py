@@ -24,9 +24,17 @@ from edgequant.core.errors import (
 from edgequant.core.paths import cache_root
 from edgequant.core.process import run_captured, run_logged
 from edgequant.toolchain.containers.trial_image import write_trial
+from edgequant.toolchain.doctor import install_command
 
 DOCKER, PODMAN, BUILDAH = "docker", "podman", "buildah"
-ENGINE_NAMES = (DOCKER, PODMAN, BUILDAH)
+# Each to the arguments with which it does the least that shows that it answers; in the order of
+# preference.
+QUESTIONS: Mapping[str, tuple[str, ...]] = {
+    DOCKER: ("info", "--format", "{{.ServerVersion}}"),
+    PODMAN: ("info", "--format", "{{.Version.Version}}"),
+    BUILDAH: ("--version",),
+}
+ENGINE_NAMES = tuple(QUESTIONS)
 ENGINE_VARIABLE = "EDGEQUANT_CONTAINER_ENGINE"
 TRIAL_SECONDS = 60
 QUESTION_SECONDS = 30
@@ -300,8 +308,8 @@ def find_engine(names: Sequence[str] = ENGINE_NAMES) -> Engine:
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise ToolMissingError(
         f"no container engine works here ({listed})",
-        next_step="install one, for example: apt-get install buildah (as root; Debian's name), "
-        "or start docker; or build without containers: --with zig",
+        next_step=f"{install_command('buildah')}, or start docker; or build without containers: "
+        "--with zig",
     )
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -146,13 +148,48 @@ def test_without_registry_and_maker_the_error_says_what_to_install(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, False)
+    add_manager(tmp_path, "dnf")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolMissingError, match="registry") as caught:
         base_image()
-    assert "apt-get install mmdebstrap" in str(caught.value.next_step)
+    assert "what Debian calls mmdebstrap" in str(caught.value.next_step)
+    add_manager(tmp_path, "apt-get")
+    with pytest.raises(ToolMissingError, match="registry") as caught:
+        base_image()
+    assert "apt-get install --yes mmdebstrap, or" in str(caught.value.next_step)
     assert BASE_VARIABLE in str(caught.value.next_step)
     # Nothing was decided: with mmdebstrap, or a network, it goes on.
     assert not (cache / "containers" / "base.json").exists()
+
+
+def add_manager(folder: Path, name: str) -> None:
+    (folder / name).write_text("#!/bin/sh\n")
+    (folder / name).chmod(0o755)
+
+
+def test_making_one_without_the_maker_says_what_to_install(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_manager(tmp_path, "apt-get")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissingError) as caught:
+        make_base_image()
+    assert "apt-get install --yes mmdebstrap" in str(caught.value.next_step)
+
+
+def test_what_another_edgequant_decided_meanwhile_stays(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, False)
+
+    @contextlib.contextmanager
+    def after_another(*_: object) -> Iterator[None]:
+        (cache / "containers" / "base.json").write_text('{"base": "registry"}')
+        yield
+
+    monkeypatch.setattr(module, "exclusive", after_another)
+    assert base_image().archive is None
+    assert json.loads((cache / "containers" / "base.json").read_text())["base"] == "registry"
 
 
 def test_the_environment_decides(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

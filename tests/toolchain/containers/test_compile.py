@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgequant.core.errors import TargetError
+from edgequant.core.errors import BuildError
+from edgequant.core.paths import data_folder
 from edgequant.toolchain.containers import compile as module
-from edgequant.toolchain.containers.base_image import BASE_VARIABLE, dockerfile
+from edgequant.toolchain.containers.base_image import BASE_VARIABLE, BaseImage, dockerfile
 from edgequant.toolchain.containers.compile import (
     compile_in_container,
     container_identity,
@@ -19,6 +20,7 @@ from edgequant.toolchain.containers.compile import (
     quote_options,
     stage_source,
 )
+from edgequant.toolchain.containers.engine import Engine
 from edgequant.toolchain.recipe import cmake_options
 from edgequant.toolchain.source import UNKNOWN_COMMIT, SourceTree
 from edgequant.toolchain.targets import load_target
@@ -96,15 +98,47 @@ def test_the_identity_runs_no_engine_and_covers_file_and_base(
     assert container_identity() != first
 
 
-def test_this_machine_itself_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="not for this machine"):
+@pytest.mark.parametrize(
+    ("base", "forced", "words", "not_words"),
+    [
+        ("registry", None, ["CONTAINER_BASE=made", "base.json to have it decided again"], []),
+        ("registry", "registry", ["CONTAINER_BASE=made"], ["base.json"]),
+        ("made", None, ["read the whole log"], ["CONTAINER_BASE"]),
+    ],
+)
+def test_a_pull_that_fails_has_a_way_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    base: str,
+    forced: str | None,
+    words: list[str],
+    not_words: list[str],
+) -> None:
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(BASE_VARIABLE, raising=False)
+    if forced is not None:
+        monkeypatch.setenv(BASE_VARIABLE, forced)
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\necho 'failed to resolve: i/o timeout'; exit 1\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    archive = tmp_path / "base.tar" if base == "made" else None
+    monkeypatch.setattr(module, "base_image", lambda: BaseImage("debian@sha256:00", archive))
+    monkeypatch.setattr(module, "find_engine", lambda: Engine("docker"))
+    monkeypatch.setattr(module, "provide", lambda *_: None)
+    monkeypatch.setattr(module, "NEEDED_BYTES", 0)
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(BuildError, match="i/o timeout") as caught:
         compile_in_container(
-            source=tmp_path,
-            project=tmp_path,
-            target_name="host",
+            source=tmp_path / "tree",
+            project=data_folder("toolchain"),
+            target_name=DEFAULT_TARGET,
             flags=(),
             cmake_options={},
-            tools=("llama-server",),
+            tools=("llama-bench",),
             out=tmp_path,
             log=tmp_path / "log",
         )
+    step = str(caught.value.next_step)
+    assert all(word in step for word in [*words, str(tmp_path / "log")]), step
+    assert not any(word in step for word in not_words), step

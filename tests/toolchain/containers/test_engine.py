@@ -104,7 +104,11 @@ def test_where_no_engine_works_the_error_says_why_of_each(programs: Path) -> Non
     assert "docker: Cannot connect to the daemon" in message
     assert "podman: no user namespaces" in message
     assert "buildah: not installed" in message
-    assert "apt-get install buildah" in str(caught.value.next_step)
+    assert "what Debian calls buildah" in str(caught.value.next_step)
+    add(programs, "dnf", "exit 1")
+    with pytest.raises(ToolMissingError) as caught:
+        find_engine()
+    assert "dnf install --assumeyes buildah, or start docker" in str(caught.value.next_step)
 
 
 def test_the_environment_may_name_the_one_to_use(
