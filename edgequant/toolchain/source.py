@@ -158,8 +158,8 @@ def check_tree(folder: Path, tools: Iterable[str], *, name: object) -> None:
     raise SourceError(
         f"this llama.cpp lacks {'; '.join(lacking)}",
         subject=name,
-        next_step="take another llama.cpp (most often a newer one), or leave out what needs it "
-        f"with --tool; its programs are {', '.join(has)}",
+        next_step=f"name one of its programs with --tool: {', '.join(has)}; or take another "
+        "llama.cpp, most often a newer one",
     )
 
 
