@@ -44,6 +44,8 @@ PLAIN_OPTIONS = {
     "GGML_OPENMP": "OFF",
     "GGML_CCACHE": "OFF",
     "LLAMA_OPENSSL": "OFF",
+    "LLAMA_BUILD_COMMON": "ON",
+    "LLAMA_BUILD_TOOLS": "ON",
     "LLAMA_BUILD_UI": "OFF",
     "CMAKE_EXE_LINKER_FLAGS": "-static -s",
 }
