@@ -74,8 +74,7 @@ class Zig:
             "ZIG_LOCAL_CACHE_DIR": zig_cache,
             # The wrapper's own bytes and time say nothing about the compiler behind it.
             "CCACHE_COMPILERTYPE": "clang",
-            "CCACHE_COMPILERCHECK": "string:"
-            + " ".join([*self.identity(target).values(), common]),
+            "CCACHE_COMPILERCHECK": "string:" + " ".join([*self.identity(target).values(), common]),
         }
         return CompilerSetup(options, environment)
 
