@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgequant.core.artefact import MANIFEST_NAME, Artefact, ArtefactDraft, Store, write_json
 from edgequant.core.disk import require_space
@@ -20,9 +21,12 @@ from edgequant.toolchain.lock import load_lock
 from edgequant.toolchain.plan import STAGE, Plan, choose_tools
 from edgequant.toolchain.recipe import LIBRARY
 from edgequant.toolchain.sbom import Bill, write_sbom
-from edgequant.toolchain.source import SourceTree, check_tree, fetch_source, local_source
+from edgequant.toolchain.source import SourceTree, fetch_source, local_source
 from edgequant.toolchain.targets import Target, load_target
 from edgequant.toolchain.ways import Made, Way, make_way
+
+if TYPE_CHECKING:
+    from edgequant.toolchain.trial import TrialReport
 
 NEEDED_BYTES = 2_000_000_000
 # A compiler that met a full disk leaves about as much or less.
@@ -107,9 +111,8 @@ def build(
     builder = make_way(way)
     flags = builder.flags(chosen)
     names = choose_tools(chosen, tools or ())
-    tree = local_source(source) if source is not None else fetch_source(load_lock())
     # Cheap mistakes first: a container's identity may need an image to be made.
-    check_tree(tree.folder, names, name=source or "the pinned llama.cpp")
+    tree = local_source(source, names) if source is not None else fetch_source(load_lock(), names)
     plan = Plan(chosen, tree, names, identity=builder.identity(chosen), flags=flags)
     found = store.find(STAGE, plan.key)
     if found is not None:
@@ -158,7 +161,6 @@ def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
 def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
     """Audit what was built, copy it into the artefact, try it, and write down what is in it."""
     from edgequant.toolchain.audit import audit, code_facts
-    from edgequant.toolchain.trial import try_binaries
 
     folder = draft.folder / "bin"
     folder.mkdir()
@@ -180,13 +182,19 @@ def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
         details["audit"] = facts
     if not plan.target.is_host:
         with draft.timed("trial"):
-            binaries = {name: folder / name for name in plan.outputs}
-            report = try_binaries(binaries, target=plan.target, log=_trial_log(plan))
+            report = _try(plan, folder)
         if report.not_run is not None:
             say(f"The binaries were not tried: {report.not_run}")
         details["trial"] = report.as_dict()
     bill = _write_bill(plan, made, draft.folder)
     details["licence_texts_missing"] = list(bill.missing)
+
+
+def _try(plan: Plan, folder: Path) -> TrialReport:
+    from edgequant.toolchain.trial import try_binaries
+
+    binaries = {name: folder / name for name in plan.outputs}
+    return try_binaries(binaries, target=plan.target, log=_trial_log(plan))
 
 
 def _tried(found: Artefact, plan: Plan, store: Store) -> Artefact:
@@ -195,16 +203,14 @@ def _tried(found: Artefact, plan: Plan, store: Store) -> Artefact:
     Raises:
         AuditError: a program is not what the target needs.
     """
-    from edgequant.toolchain.trial import find_emulator, try_binaries
+    from edgequant.toolchain.trial import find_emulator
 
     if not _to_be_tried(found, plan) or find_emulator() is None:
         return found
     with store.lock(STAGE, plan.key):
         found = store.find(STAGE, plan.key) or found
         if _to_be_tried(found, plan):
-            binaries = {name: found.file(f"bin/{name}") for name in plan.outputs}
-            report = try_binaries(binaries, target=plan.target, log=_trial_log(plan))
-            found.manifest.details["trial"] = report.as_dict()
+            found.manifest.details["trial"] = _try(plan, found.folder / "bin").as_dict()
             write_json(found.folder / MANIFEST_NAME, found.manifest.model_dump(mode="json"))
     return found
 

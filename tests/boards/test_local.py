@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from edgequant.boards.facts import collect_facts
 from edgequant.boards.local import LocalBoard
 from edgequant.core.errors import RemoteCommandError, TransferError
+from tests.processes import ended
 
 
 def test_run_hands_over_status_and_streams(local_board: LocalBoard) -> None:
@@ -47,7 +47,7 @@ def test_a_timeout_ends_the_command_and_its_children(
     pid = tmp_path / "pid"
     with pytest.raises(RemoteCommandError, match="took longer than 1 s"):
         local_board.run(f"sleep 300 & echo $! > {pid}; wait", timeout_seconds=1)
-    assert ended(pid.read_text().strip())
+    assert ended(pid.read_text().strip(), seconds=10)
 
 
 def test_an_interruption_ends_the_command(local_board: LocalBoard, tmp_path: Path) -> None:
@@ -58,20 +58,7 @@ def test_an_interruption_ends_the_command(local_board: LocalBoard, tmp_path: Pat
 
     with pytest.raises(KeyboardInterrupt):
         local_board.stream(f"echo $$ > {pid}; echo line; sleep 300", interrupt)
-    assert ended(pid.read_text().strip())
-
-
-def ended(pid: str) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
+    assert ended(pid.read_text().strip(), seconds=10)
 
 
 def test_much_output_on_both_streams_does_not_block(local_board: LocalBoard) -> None:

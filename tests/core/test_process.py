@@ -13,6 +13,7 @@ import pytest
 
 from edgequant.core.errors import BuildError, ToolMissingError
 from edgequant.core.process import run_logged, stop_group
+from tests.processes import ended
 
 
 def test_output_goes_to_the_log_and_to_the_callback(tmp_path: Path) -> None:
@@ -71,20 +72,6 @@ def test_an_interruption_stops_the_whole_group(tmp_path: Path) -> None:
     thread.join()
     assert ended(int(pid_file.read_text()))
     assert not (tmp_path / "waited").exists()
-
-
-def ended(pid: int, seconds: float = 20.0) -> bool:
-    """Whether a process ends soon; one that nobody has waited for yet has ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def wait_for_pid(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import shlex
@@ -170,32 +171,21 @@ def _build(
             show_ninja_progress(line, shown)
             collect_failure(line, failure)
 
-        everything = {"BASE_IMAGE": base.reference, **arguments}
+        build_stage = functools.partial(
+            engine.build,
+            file,
+            context,
+            log=log,
+            what=f"compiling for {target_name}",
+            build_contexts=trees,
+            arguments={"BASE_IMAGE": base.reference, **arguments},
+            on_line=on_line,
+        )
         try:
             if engine.has_own_storage and engine.keeps_layers:
                 # Named, so that cleaning up keeps the layers of the newest build.
-                engine.build(
-                    file,
-                    context,
-                    log=log,
-                    what=f"compiling for {target_name}",
-                    build_contexts=trees,
-                    arguments=everything,
-                    target="build",
-                    tag=CACHE_IMAGE,
-                    on_line=on_line,
-                )
-            engine.build(
-                file,
-                context,
-                log=log,
-                what=f"compiling for {target_name}",
-                build_contexts=trees,
-                arguments=everything,
-                target="collected",
-                output=_made(work / "out"),
-                on_line=on_line,
-            )
+                build_stage(target="build", tag=CACHE_IMAGE)
+            build_stage(target="collected", output=_made(work / "out"))
         except BuildError as error:
             if failure:
                 # What the engine says after it is its own wrapping.
