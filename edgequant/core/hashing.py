@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -16,9 +17,17 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_tree(folder: Path) -> str:
-    """Hex SHA-256 over the relative names and contents of all files below a folder."""
+    """Hex SHA-256 over the relative names and contents of all files below a folder.
+
+    Raises:
+        FileNotFoundError: there is no file: the hash of nothing would be found again whatever
+            comes to lie there.
+    """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "holds no file that could be hashed", str(folder))
+    for path in files:
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(bytes.fromhex(sha256_file(path)))
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,14 @@ TOKENIZER_FILES = (
 INPUT_SUFFIXES = (
     ".json",
     ".jsonl",
-    ".safetensors",
-    ".bin",
     ".model",
     ".txt",
     ".jinja",
     ".tiktoken",
     ".md",
 )
-"""Whatever the converter may read; a file of another kind does not change its output."""
+"""Whatever the converter may read beside the weights; a file of another kind does not change its
+output."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MAX_SAFETENSORS_HEADER_BYTES = 100 << 20
@@ -57,11 +57,15 @@ class ModelFolder:
 def check_model_folder(path: Path) -> ModelFolder:
     """Look through a Hugging Face folder.
 
+    Args:
+        path: as the user typed it; resolved here, once, and nothing below sees it otherwise.
+
     Raises:
         ModelFolderError: no such folder, or what is missing or damaged in it.
     """
     if not path.is_dir():
         raise _not_a_folder(path)
+    path = path.resolve()
     config = _config(path)
     _check_tokenizer(path)
     weights = _weights(path)
@@ -76,8 +80,8 @@ def check_model_folder(path: Path) -> ModelFolder:
     else:
         parameters = sum(file.stat().st_size for file in weights) // 2
     return ModelFolder(
-        path=path.resolve(),
-        name=model_name(path.resolve()),
+        path=path,
+        name=model_name(path),
         architecture=_architecture(config, path),
         dtype=dtype.removeprefix("torch."),
         weights=tuple(weights),
@@ -100,23 +104,36 @@ def model_name(folder: Path) -> str:
 
 
 def hash_inputs(folder: ModelFolder) -> dict[str, str]:
-    """SHA-256 of every file that the conversion may read, by name."""
-    files = sorted(
-        file
-        for file in folder.path.iterdir()
-        if file.is_file()
-        and not file.name.startswith(".")
-        and (file in folder.weights or file.suffix in INPUT_SUFFIXES)
-        # Weights in a format that is not converted do not count.
-        and (file in folder.weights or file.suffix not in {".safetensors", ".bin"})
-    )
+    """SHA-256 of every file that the conversion may read, by its path in the folder.
+
+    Raises:
+        ModelFolderError: it has no weights: a key without them would be found again whatever
+            they become.
+    """
+    if not folder.weights:
+        raise ModelFolderError("has no weights that could be hashed", subject=folder.path)
+    # The weights are taken as they were found, not looked for again: what the key covers must be
+    # what the converter was checked against.
+    files = sorted({*folder.weights, *_other_inputs(folder.path)})
     sizes = {file: file.stat().st_size for file in files}
     hashes: dict[str, str] = {}
     with task(f"Hashing {folder.name}", total=sum(sizes.values()), unit="bytes") as shown:
         for file in files:
-            hashes[file.name] = sha256_file(file)
+            hashes[file.relative_to(folder.path).as_posix()] = sha256_file(file)
             shown.advance(sizes[file])
     return hashes
+
+
+def _other_inputs(folder: Path) -> Iterator[Path]:
+    """What the converter may read beside the weights.
+
+    It looks one folder down, too: for more chat templates, and how an embedding is pooled.
+    """
+    for pattern in ("*", "*/*"):
+        for file in folder.glob(pattern):
+            hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+            if file.suffix in INPUT_SUFFIXES and file.is_file() and not hidden:
+                yield file
 
 
 def _not_a_folder(path: Path) -> ModelFolderError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,88 @@ def test_file_and_nothing_instead_of_a_folder(tmp_path: Path, folder: Path) -> N
         check_model_folder(tmp_path / "none")
     with pytest.raises(ModelFolderError, match="is a file"):
         check_model_folder(folder / "config.json")
+
+
+def typed_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder.parent)
+    return Path(folder.name)
+
+
+def typed_with_dots(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return folder / ".." / folder.name
+
+
+def typed_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return Path()
+
+
+def typed_as_link(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    return link
+
+
+def typed_below_a_link(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    link = folder.parent / "elsewhere"
+    link.symlink_to(folder.parent)
+    return link / folder.name
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [typed_relative, typed_with_dots, typed_here, typed_as_link, typed_below_a_link],
+)
+def test_changed_weights_change_the_inputs_however_the_folder_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, typed: Callable[..., Path]
+) -> None:
+    path = typed(folder, monkeypatch)
+    before = hash_inputs(check_model_folder(path))
+    (folder / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"1")
+    after = hash_inputs(check_model_folder(path))
+    assert before == {**after, "model.safetensors": before["model.safetensors"]}
+    assert before["model.safetensors"] != after["model.safetensors"]
+    assert after == hash_inputs(check_model_folder(folder))
+
+
+def test_a_hub_snapshot_of_links_has_its_weights_in_the_inputs(
+    folder: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "models--acme--Tiny-1B" / "snapshots" / "0123abcd"
+    blobs = snapshot.parent.parent / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, file in enumerate(sorted(folder.iterdir())):
+        # The hub's own layout: a blob is named by its hash and has no suffix.
+        (blobs / f"{number:064x}").write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(Path("../../blobs") / f"{number:064x}")
+    found = check_model_folder(snapshot)
+    assert found.name == "Tiny-1B"
+    assert hash_inputs(found) == hash_inputs(check_model_folder(folder))
+    (snapshot / "model.safetensors").resolve().write_bytes(WEIGHTS[:-1] + b"1")
+    assert hash_inputs(found) != hash_inputs(check_model_folder(folder))
+
+
+def test_every_shard_is_in_the_inputs(folder: Path) -> None:
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    (folder / "model.safetensors").rename(folder / shards[0])
+    (folder / shards[1]).write_bytes(WEIGHTS)
+    (folder / "model.safetensors.index.json").write_text(index(*shards))
+    assert set(shards) <= hash_inputs(check_model_folder(folder)).keys()
+
+
+def test_more_chat_templates_one_folder_down_are_in_the_inputs(folder: Path) -> None:
+    templates = folder / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "tool_use.jinja").write_text("{{ messages }}")
+    found = hash_inputs(check_model_folder(folder))
+    assert "additional_chat_templates/tool_use.jinja" in found
+
+
+def test_no_inputs_without_weights(folder: Path) -> None:
+    found = replace(check_model_folder(folder), weights=())
+    with pytest.raises(ModelFolderError, match="no weights"):
+        hash_inputs(found)
 
 
 def test_unread_files_do_not_change_the_inputs(folder: Path) -> None:
