@@ -26,13 +26,13 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.instructions import PROMPT  # noqa: E402
 from benchmarks.variants import build_folder, build_probe, find_variant, setup_of  # noqa: E402
+from edgequant.build.source.lock import load_lock  # noqa: E402
+from edgequant.build.source.tree import fetch_source  # noqa: E402
+from edgequant.build.ways.compilers import build_program  # noqa: E402
 from edgequant.core.errors import BuildError, EdgequantError, ProbeError  # noqa: E402
 from edgequant.core.paths import cache_root  # noqa: E402
 from edgequant.core.process import run_logged  # noqa: E402
 from edgequant.latency.probe import PROBE_NAME  # noqa: E402
-from edgequant.toolchain.compilers import build_program  # noqa: E402
-from edgequant.toolchain.lock import load_lock  # noqa: E402
-from edgequant.toolchain.source import fetch_source  # noqa: E402
 
 PLUGIN_SOURCE = Path(__file__).with_name("count_blocks.c")
 QEMU = "qemu-aarch64"

@@ -27,11 +27,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgequant.build.source.lock import load_lock
+from edgequant.build.source.tree import fetch_source, sources_folder
+from edgequant.build.ways.compilers import build_program
+from edgequant.build.ways.compilers.packages import package_file
 from edgequant.core.paths import data_folder
-from edgequant.toolchain.compilers import build_program
-from edgequant.toolchain.compilers.packages import package_file
-from edgequant.toolchain.lock import load_lock
-from edgequant.toolchain.source import fetch_source, sources_folder
 
 TARGET = "armv8.2-a+dotprod+fp16"
 TOOLS = ("edgequant-probe", "llama-bench", "llama-completion")

@@ -36,16 +36,16 @@ from benchmarks.variants import (  # noqa: E402
     build_probe,
     find_variant,
 )
+from edgequant.boards.board import Board, open_board  # noqa: E402
 from edgequant.boards.deploy import deploy  # noqa: E402
-from edgequant.boards.transport import Board, open_board  # noqa: E402
 from edgequant.boards.virtual.machine import virtual_board  # noqa: E402
 from edgequant.core.artefact import write_json  # noqa: E402
 from edgequant.core.errors import EdgequantError, ProbeError  # noqa: E402
 from edgequant.core.hashing import sha256_file, sha256_json  # noqa: E402
 from edgequant.core.paths import cache_root  # noqa: E402
 from edgequant.core.progress import say  # noqa: E402
-from edgequant.latency.instructions import counts_from_runs  # noqa: E402
 from edgequant.latency.measure import run_steadily, waited_for_storage  # noqa: E402
+from edgequant.latency.predict.instructions import counts_from_runs  # noqa: E402
 from edgequant.latency.probe import ProbeOptions, ProbeRun, run_probe  # noqa: E402
 
 BOARD = Path(__file__).with_name("counting-board.toml")
@@ -99,8 +99,8 @@ def find_models(folder: Path, types: Sequence[str]) -> dict[str, Path]:
     """
     files = sorted(folder.glob("*.gguf"))
     if not files:
-        from edgequant.models.quantize import quantize
-        from edgequant.toolchain.build import build
+        from edgequant.build.build import build
+        from edgequant.models.steps.quantize import quantize
 
         models = quantize(folder, types, host=build("host"))
         return {name: models.gguf(name) for name in types}
@@ -342,8 +342,8 @@ def _run(
     tokens: int,
     build_only: bool,
 ) -> list[Count]:
-    from edgequant.toolchain.lock import load_lock
-    from edgequant.toolchain.source import fetch_source
+    from edgequant.build.source.lock import load_lock
+    from edgequant.build.source.tree import fetch_source
 
     chosen = [find_variant(name) for name in names] if names else list(VARIANTS)
     if not names and kleidiai is None:

@@ -18,10 +18,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.by_function import count_blocks  # noqa: E402
+from edgequant.build.build import build  # noqa: E402
+from edgequant.build.targets.target import load_target, target_names  # noqa: E402
 from edgequant.core.errors import EdgequantError  # noqa: E402
 from edgequant.latency.probe import PROBE_NAME  # noqa: E402
-from edgequant.toolchain.build import build  # noqa: E402
-from edgequant.toolchain.targets import load_target, target_names  # noqa: E402
 
 EVERY_EXTENSION = "max,sve128=on,sme=off"
 # One sentence has as many tokens for every level, so that their ratios are exact.

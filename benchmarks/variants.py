@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgequant.build.recipe import cmake_options, copy_project
+from edgequant.build.source.tree import SourceTree
+from edgequant.build.targets.target import GccSettings, Target, ZigSettings, load_target
+from edgequant.build.ways.compilers import CompilerSetup, build_program, make_compiler
 from edgequant.core.errors import BuildError, ToolMissingError
 from edgequant.core.hashing import sha256_json
 from edgequant.core.locks import exclusive
@@ -16,10 +20,6 @@ from edgequant.core.paths import cache_root, data_folder
 from edgequant.core.process import run_logged
 from edgequant.core.progress import task
 from edgequant.latency.probe import PROBE_NAME
-from edgequant.toolchain.compilers import CompilerSetup, build_program, make_compiler
-from edgequant.toolchain.recipe import cmake_options, copy_project
-from edgequant.toolchain.source import SourceTree
-from edgequant.toolchain.targets import GccSettings, Target, ZigSettings, load_target
 
 TARGET = "armv8.2-a+dotprod+fp16"
 JOBS = 2

@@ -89,7 +89,7 @@ def check_binaries(programs: Iterable[Path], facts: BoardFacts, profile: BoardPr
 
 
 def _target_isa(profile: BoardProfile) -> list[str]:
-    from edgequant.toolchain.targets import load_target
+    from edgequant.build.targets.target import load_target
 
     try:
         return list(load_target(profile.build.target).isa)

@@ -13,9 +13,9 @@ from time import monotonic
 
 from pydantic import BaseModel, ConfigDict
 
+from edgequant.boards.board import Board, quote
 from edgequant.boards.compatibility import check_binaries
 from edgequant.boards.facts import collect_facts, parse_df
-from edgequant.boards.transport import Board, quote
 from edgequant.core.artefact import Store, artefact_key, write_json
 from edgequant.core.errors import BoardSpaceError, TransferError
 from edgequant.core.hashing import sha256_file

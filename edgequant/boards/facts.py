@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
+from edgequant.boards.board import Board, quote
 from edgequant.boards.profile import BoardProfile
-from edgequant.boards.transport import Board, quote
 
 FACTS_TIMEOUT_SECONDS = 60.0
 SECTION = "=== edgequant "

@@ -63,9 +63,9 @@ def show_board(
 
     Example: edgequant board show rk3568
     """
+    from edgequant.boards.board import open_board
     from edgequant.boards.facts import collect_facts, complete
     from edgequant.boards.profile import load_profile
-    from edgequant.boards.transport import open_board
 
     profile = load_profile(board)
     said = _flat(profile)
@@ -105,9 +105,9 @@ def board_facts(board: str = BOARD_ARGUMENT, as_json: bool = JSON_OPTION) -> Non
 
     Example: edgequant board facts virtual
     """
+    from edgequant.boards.board import open_board
     from edgequant.boards.facts import collect_facts
     from edgequant.boards.profile import load_profile
-    from edgequant.boards.transport import open_board
 
     profile = load_profile(board)
     with contextlib.closing(open_board(profile)) as opened:

@@ -34,8 +34,8 @@ def command(
 
     Example: edgequant build --target rk3568 --tool llama-bench
     """
-    from edgequant.toolchain.build import build
-    from edgequant.toolchain.sbom import SBOM_NAME, bill_table
+    from edgequant.build.bill.sbom import SBOM_NAME, bill_table
+    from edgequant.build.build import build
 
     if target is not None and board is not None:
         raise typer.BadParameter("give --target or --board, not both", param_hint="--target")
@@ -90,8 +90,8 @@ def command(
 
 
 def _ask_board(name: str) -> str:
+    from edgequant.boards.target_selection import target_of_board
     from edgequant.core.progress import say
-    from edgequant.toolchain.selection import target_of_board
 
     choice = target_of_board(name)
     say(choice.note or f"{choice.board}: building {choice.target.name}, as its profile says")

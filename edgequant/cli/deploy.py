@@ -22,9 +22,9 @@ def command(
 
     Example: edgequant deploy virtual model-Q2_K.gguf model-Q8_0.gguf
     """
+    from edgequant.boards.board import open_board
     from edgequant.boards.deploy import deploy
     from edgequant.boards.profile import load_profile
-    from edgequant.boards.transport import open_board
 
     profile = load_profile(board)
     with contextlib.closing(open_board(profile)) as opened:

@@ -23,7 +23,7 @@ def command(
     Example: edgequant doctor --self-test
     """
     from edgequant.core.errors import ToolMissingError
-    from edgequant.toolchain.doctor import GROUPS, checks, missing_required
+    from edgequant.doctor.checks import GROUPS, checks, missing_required
 
     if target is not None and not self_test:
         raise typer.BadParameter("--target is for --self-test")
@@ -31,7 +31,7 @@ def command(
     missing = missing_required(found)
     trials, broken = [], []
     if self_test:
-        from edgequant.toolchain.self_test import DEFAULT_TARGET, failed, run_self_test
+        from edgequant.doctor.self_test import DEFAULT_TARGET, failed, run_self_test
 
         trials = run_self_test(target or DEFAULT_TARGET)
         broken = failed(trials)

@@ -13,8 +13,8 @@ from edgequant.cli.matched_output import print_matched
 from edgequant.cli.output import JSON_OPTION, print_json
 
 if TYPE_CHECKING:
-    from edgequant.evaluation.matching import MatchedResult
-    from edgequant.latency.model import LatencyModel
+    from edgequant.latency.pace import LatencyModel
+    from edgequant.matching.match import MatchedResult
 
 ANSWERS_OPTION = typer.Option(..., "--answers", help="answers.parquet of a run.")
 LATENCY_OPTION = typer.Option(None, "--latency", help="latency.parquet of a run; repeatable.")
@@ -55,9 +55,9 @@ def command(
         raise typer.BadParameter("give --latency FILE, or --study", param_hint="--latency")
 
     from edgequant.core.progress import task
-    from edgequant.evaluation.matched_files import write_matched
-    from edgequant.evaluation.matching import SEED, match
-    from edgequant.latency.model import study_models
+    from edgequant.latency.pace import study_models
+    from edgequant.matching.files import write_matched
+    from edgequant.matching.match import SEED, match
     from edgequant.report.run import read_parquet
 
     models = [model for path in latency or [] for model in _latency_models(path)]
@@ -85,7 +85,7 @@ def command(
 
 def _latency_models(path: Path) -> list[LatencyModel]:
     from edgequant.latency.frame import read_latency
-    from edgequant.latency.model import from_summaries
+    from edgequant.latency.pace import from_summaries
     from edgequant.latency.statistics import summarize
 
     with _about(path):

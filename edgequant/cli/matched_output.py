@@ -12,7 +12,7 @@ from edgequant.cli.output import print_table
 if TYPE_CHECKING:
     import polars as pl
 
-    from edgequant.evaluation.matching import MatchedResult
+    from edgequant.matching.match import MatchedResult
 
 _COLUMNS = (
     "within",

@@ -63,13 +63,13 @@ def command(
 
     Example: edgequant measure rk3568 model-Q2_K.gguf model-Q8_0.gguf -n 64 --no-repack
     """
+    from edgequant.boards.board import open_board
     from edgequant.boards.profile import load_profile
-    from edgequant.boards.transport import open_board
+    from edgequant.build.build import build
     from edgequant.core.errors import ProbeError
     from edgequant.latency.measure import find_latency, measure, name_models
     from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
-    from edgequant.models.gguf import read_gguf
-    from edgequant.toolchain.build import build
+    from edgequant.models.formats.gguf import read_gguf
 
     for option, value in (("--cache-type-k", cache_type_k), ("--cache-type-v", cache_type_v)):
         if value not in CACHE_TYPES:

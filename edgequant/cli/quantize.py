@@ -38,12 +38,12 @@ def command(
     """
     from edgequant.models.folder import check_model_folder
     from edgequant.models.publish import publish
-    from edgequant.models.quantize import canonical_types, quantize
+    from edgequant.models.steps.quantize import canonical_types, quantize
 
     # What is wrong with the input is said before the tools are built, which can take minutes.
     wanted = canonical_types(types)
     check_model_folder(model_folder)
-    from edgequant.toolchain.build import build
+    from edgequant.build.build import build
 
     models = quantize(model_folder, wanted, host=build("host"), output_type=output_type)
     rows = models.table()

@@ -30,10 +30,10 @@ def command(
 
     Example: edgequant serve models/Q4_K_M.gguf --port 8080
     """
+    from edgequant.answers.mirrors.llama_server import Mirror, ServerPolicy
+    from edgequant.build.build import build
     from edgequant.core.paths import cache_root
     from edgequant.core.progress import say, task
-    from edgequant.evaluation.mirror import Mirror, ServerPolicy
-    from edgequant.toolchain.build import build
 
     policy = ServerPolicy(
         slots=slots, threads=threads or len(os.sched_getaffinity(0)), context=context

@@ -32,8 +32,8 @@ def run_and_print(
 ) -> None:
     """Run one sweep and print its result; shared with ``edgequant demo``."""
     from edgequant.cli.sweep_output import print_result
-    from edgequant.pipeline.experiment import load_experiment
-    from edgequant.pipeline.sweep import sweep
+    from edgequant.experiment.file import load_experiment
+    from edgequant.experiment.sweep import sweep
 
     loaded, path = load_experiment(experiment)
     if board is not None:

@@ -9,7 +9,7 @@ import typer
 from edgequant.cli.matched_output import print_matched
 
 if TYPE_CHECKING:
-    from edgequant.pipeline.sweep import SweepResult
+    from edgequant.experiment.sweep import SweepResult
 
 
 def print_result(result: SweepResult) -> None:

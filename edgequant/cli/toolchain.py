@@ -23,9 +23,9 @@ def list_targets(as_json: bool = JSON_OPTION) -> None:
     Example: edgequant toolchain targets
     """
     from edgequant.boards.profile import list_profiles
+    from edgequant.build.matrix import cached_builds, make_matrix, ways_here
+    from edgequant.build.targets.target import load_target, target_names
     from edgequant.core.paths import cache_root
-    from edgequant.toolchain.matrix import cached_builds, make_matrix, ways_here
-    from edgequant.toolchain.targets import load_target, target_names
 
     rows = make_matrix(
         [load_target(name) for name in target_names()],
@@ -77,7 +77,7 @@ def update_lock(
 
     Example: edgequant toolchain update 0.3.36
     """
-    from edgequant.toolchain.update import update
+    from edgequant.build.source.update import update
 
     done = update(version, lock=lock, dry_run=dry_run)
     old, new = done.old.model_dump(), done.new.model_dump()
@@ -117,8 +117,8 @@ def show_source(
 
     Example: edgequant toolchain source
     """
-    from edgequant.toolchain.lock import load_lock, lock_path
-    from edgequant.toolchain.source import fetch_source, local_source
+    from edgequant.build.source.lock import load_lock, lock_path
+    from edgequant.build.source.tree import fetch_source, local_source
 
     lock = load_lock() if source is None else None
     if lock is not None:

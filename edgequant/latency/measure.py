@@ -36,7 +36,7 @@ from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
 from edgequant.core.progress import Task, say, task
 from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
-from edgequant.latency.model import LatencyModel, from_summaries
+from edgequant.latency.pace import LatencyModel, from_summaries
 from edgequant.latency.probe import (
     PROBE_NAME,
     ProbeOptions,
@@ -48,8 +48,8 @@ from edgequant.latency.probe import (
 from edgequant.latency.statistics import LatencySummary, Ratio, ratios, summarize
 
 if TYPE_CHECKING:
+    from edgequant.boards.board import Board
     from edgequant.boards.profile import BoardProfile
-    from edgequant.boards.transport import Board
 
 Clock = Literal["host", "instructions"]
 
@@ -63,7 +63,7 @@ DEFAULT_PROMPT = "I believe the meaning of life is"
 
 
 class HasProbe(Protocol):
-    """What is needed of a :class:`edgequant.toolchain.build.Build`."""
+    """What is needed of a :class:`edgequant.build.build.Build`."""
 
     def binary(self, name: str) -> Path: ...
 

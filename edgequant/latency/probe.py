@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgequant.core.errors import ProbeError
 
 if TYPE_CHECKING:
-    from edgequant.boards.transport import Board
+    from edgequant.boards.board import Board
 
 PROBE_NAME = "edgequant-probe"
 PROBE_VERSION = 1

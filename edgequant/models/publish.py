@@ -9,7 +9,7 @@ from pathlib import Path
 from edgequant.core.disk import is_disk_full
 from edgequant.core.errors import DiskFullError, FileAccessError
 from edgequant.core.progress import task
-from edgequant.models.quantize import Models
+from edgequant.models.steps.quantize import Models
 
 
 def publish(models: Models, out: Path) -> dict[str, Path]:

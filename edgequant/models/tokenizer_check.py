@@ -25,7 +25,7 @@ from edgequant.core.errors import (
 from edgequant.core.paths import list_data_files
 from edgequant.core.progress import say, task
 from edgequant.core.toml_file import read_toml
-from edgequant.models.gguf import read_tokens
+from edgequant.models.formats.gguf import read_tokens
 from edgequant.models.hf_tokenizer import MARKER
 
 CHECK_VERSION = 1

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from edgequant.core.errors import ToolMissingError
-from edgequant.evaluation.matching import ANY_PROMPT
+from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import (
     GRID,
     INK,

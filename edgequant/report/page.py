@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from edgequant.core.errors import ToolMissingError
-from edgequant.evaluation.matching import ANY_PROMPT, order_quantizations
-from edgequant.latency.model import LatencyModel
+from edgequant.latency.pace import LatencyModel
 from edgequant.latency.statistics import LatencySummary, summarize
+from edgequant.matching.match import ANY_PROMPT, order_quantizations
 from edgequant.report.figures import Figure, draw_figures
 from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
 from edgequant.report.style import (

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgequant import __version__
 from edgequant.core.artefact import FileRecord, file_records, write_json
 from edgequant.core.errors import ArtefactError, DataFrameError
-from edgequant.evaluation.matched_files import read_matched
-from edgequant.evaluation.matching import RESAMPLES, SEED, Mapping, MatchedResult
-from edgequant.latency.model import LatencyModel
+from edgequant.latency.pace import LatencyModel
+from edgequant.matching.files import read_matched
+from edgequant.matching.match import RESAMPLES, SEED, Mapping, MatchedResult
 
 MANIFEST_NAME = "manifest.json"
 LATENCY_NAME = "latency.parquet"

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from edgequant.evaluation.matching import ANY_PROMPT
-from edgequant.latency.model import LatencyModel
+from edgequant.latency.pace import LatencyModel
+from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import SOURCE_LABELS, duration, tick_duration
 
 

@@ -82,7 +82,7 @@ def test_the_reference_is_compiled_without_what_the_board_adds() -> None:
 
 
 def test_ours_is_compiled_as_the_target_says() -> None:
-    from edgequant.toolchain.targets import load_target
+    from edgequant.build.targets.target import load_target
 
     target = load_target("armv8.2-a+dotprod+fp16")
     assert target_of(find_variant(OURS)).zig == target.zig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.boards.local import LocalBoard
+from edgequant.boards.links.local import LocalBoard
 from edgequant.boards.profile import BoardProfile
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgequant.boards import deploy as deploy_module
 from edgequant.boards.deploy import deploy
-from edgequant.boards.local import LocalBoard
+from edgequant.boards.links.local import LocalBoard
 from edgequant.core.artefact import Store
 from edgequant.core.errors import AuditError, BoardSpaceError, TransferError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.boards.facts import collect_facts
-from edgequant.boards.local import LocalBoard
+from edgequant.boards.links.local import LocalBoard
 from edgequant.core.errors import RemoteCommandError, TransferError
 from tests.processes import ended
 

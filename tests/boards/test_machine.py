@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.boards.board import open_board
 from edgequant.boards.profile import load_profile
-from edgequant.boards.transport import open_board
 from edgequant.boards.virtual import machine
 from edgequant.boards.virtual.machine import State, down, find_instance, machine_arguments, up
 from edgequant.core.artefact import write_json

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgequant.boards.profile import BoardProfile, list_profiles, load_profile
+from edgequant.build.targets.target import load_target
 from edgequant.core.errors import ProfileError
-from edgequant.toolchain.targets import load_target
 
 
 def write(folder: Path, text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.boards import shell
+from edgequant.boards.links import shell
 
 
 def sh(command: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:

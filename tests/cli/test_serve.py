@@ -18,14 +18,14 @@ import pytest
 
 from tests.models.gguf_writer import gguf
 
-FAKE = Path(__file__).parents[1] / "evaluation" / "fake_llama_server.py"
+FAKE = Path(__file__).parents[1] / "answers" / "fake_llama_server.py"
 
 # The command as it is, but for the build: a stand-in serves.
 MAIN = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-import edgequant.toolchain.build as toolchain
+import edgequant.build.build as toolchain
 server = Path(sys.argv.pop(1))
 toolchain.build = lambda target: SimpleNamespace(
     binary=lambda name: server, llama_cpp_commit="0c1e57098"

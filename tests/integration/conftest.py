@@ -20,7 +20,7 @@ class HostSource:
 
 @dataclass(frozen=True)
 class HostBuild:
-    """The part of ``edgequant.toolchain.build.Build`` that stages depend on."""
+    """The part of ``edgequant.build.build.Build`` that stages depend on."""
 
     binaries: Path
     source: HostSource
@@ -32,8 +32,8 @@ class HostBuild:
 
 def _already_built() -> Iterator[HostBuild]:
     """The host builds in the cache, newest first; nothing is compiled."""
-    from edgequant.toolchain.lock import load_lock
-    from edgequant.toolchain.source import fetch_source
+    from edgequant.build.source.lock import load_lock
+    from edgequant.build.source.tree import fetch_source
 
     manifests = (Store().root / "build").glob("*/manifest.json")
     for path in sorted(manifests, key=lambda p: p.stat().st_mtime, reverse=True):
@@ -59,7 +59,7 @@ def host_build() -> HostBuild:
     if binaries and source:
         return HostBuild(Path(binaries), HostSource(Path(source)), "by-hand")
     if os.environ.get("EDGEQUANT_TEST_BUILD") == "1":
-        from edgequant.toolchain.build import build
+        from edgequant.build.build import build
 
         built = build("host")
         folder = built.binary("llama-quantize").parent

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.build import build as build_module
+from edgequant.build.build import STAGE, build
+from edgequant.build.proof import trial
+from edgequant.build.source.requirements import NEEDED_FILES
+from edgequant.build.ways import way as ways
 from edgequant.core.artefact import Store, load_artefact
 from edgequant.core.errors import BuildError, DiskFullError, TargetError
 from edgequant.core.paths import cache_root
-from edgequant.toolchain import build as build_module
-from edgequant.toolchain import trial, ways
-from edgequant.toolchain.build import STAGE, build
-from edgequant.toolchain.requirements import NEEDED_FILES
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -13,24 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.errors import BuildError, EdgequantError
-from edgequant.core.paths import data_folder
-from edgequant.toolchain.audit import audit
-from edgequant.toolchain.containers import (
+from edgequant.build.proof.audit import audit
+from edgequant.build.recipe import cmake_options, copy_project
+from edgequant.build.source.lock import load_lock
+from edgequant.build.source.requirements import PROBE
+from edgequant.build.source.tree import SourceTree, fetch_source
+from edgequant.build.targets.target import load_target
+from edgequant.build.ways.containers import (
     ContainerBuild,
     Engine,
     compile_in_container,
     container_identity,
     find_engine,
 )
-from edgequant.toolchain.containers.base_image import base_image, dockerfile, provide
-from edgequant.toolchain.containers.compile import quote_options
-from edgequant.toolchain.containers.engine import Mode, try_engine
-from edgequant.toolchain.lock import load_lock
-from edgequant.toolchain.recipe import cmake_options, copy_project
-from edgequant.toolchain.requirements import PROBE
-from edgequant.toolchain.source import SourceTree, fetch_source
-from edgequant.toolchain.targets import load_target
+from edgequant.build.ways.containers.base_image import base_image, dockerfile, provide
+from edgequant.build.ways.containers.compile import quote_options
+from edgequant.build.ways.containers.engine import Mode, try_engine
+from edgequant.core.errors import BuildError, EdgequantError
+from edgequant.core.paths import data_folder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -206,10 +206,10 @@ def test_an_interrupted_build_leaves_nothing_running_and_the_next_goes_on(
     script = (
         "import signal, sys\n"
         "from pathlib import Path\n"
-        "from edgequant.toolchain.containers import compile_in_container\n"
-        "from edgequant.toolchain.recipe import cmake_options\n"
-        "from edgequant.toolchain.source import SourceTree\n"
-        "from edgequant.toolchain.targets import load_target\n"
+        "from edgequant.build.ways.containers import compile_in_container\n"
+        "from edgequant.build.recipe import cmake_options\n"
+        "from edgequant.build.source.tree import SourceTree\n"
+        "from edgequant.build.targets.target import load_target\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         "tree, project, out = map(Path, sys.argv[1:4])\n"
         "target = load_target(sys.argv[4])\n"
@@ -243,7 +243,7 @@ def test_plain_storage_works_where_layers_cannot_be_laid_over_each_other(
     if not engine.has_own_storage:
         pytest.skip("docker stores as its daemon was told")
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("edgequant.toolchain.containers.engine.MODES", (Mode("chroot", "vfs"),))
+    monkeypatch.setattr("edgequant.build.ways.containers.engine.MODES", (Mode("chroot", "vfs"),))
     # podman refuses a run folder with a long name, such as pytest's.
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setenv("XDG_RUNTIME_DIR", short)

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import pytest
 
+from edgequant.answers.generate import generate
+from edgequant.answers.prompts import load_prompt
+from edgequant.answers.questions import Question
+from edgequant.answers.table import Answers
 from edgequant.core.artefact import Store
-from edgequant.evaluation.answers import Answers
-from edgequant.evaluation.datasets import Question
-from edgequant.evaluation.generate import generate
-from edgequant.evaluation.prompts import load_prompt
-from tests.evaluation.tiny_llama import write_tiny_llama
+from tests.answers.tiny_llama import write_tiny_llama
 
 
 class Tools(Protocol):

@@ -10,12 +10,12 @@ from typing import Protocol
 
 import pytest
 
+from edgequant.answers.cache import make_answer
+from edgequant.answers.mirrors import llama_server as mirror_module
+from edgequant.answers.mirrors.llama_server import Mirror, ServerPolicy
+from edgequant.answers.prompts import chatml, load_prompt, render
 from edgequant.core.errors import MirrorError, PortInUseError
-from edgequant.evaluation import mirror as mirror_module
-from edgequant.evaluation.answer_cache import make_answer
-from edgequant.evaluation.mirror import Mirror, ServerPolicy
-from edgequant.evaluation.prompts import chatml, load_prompt, render
-from tests.evaluation.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
+from tests.answers.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgequant.boards.local import LocalBoard
+from edgequant.boards.links.local import LocalBoard
 from edgequant.boards.profile import BoardProfile
 from edgequant.core.artefact import Store, load_artefact
 from edgequant.core.errors import ArtefactError, ProbeError

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from edgequant.cli.app import make_app
 from edgequant.core.artefact import Store
 from edgequant.core.errors import EdgequantError, TokenizerMismatchError
-from edgequant.models.convert import CONVERTER_PACKAGES
-from edgequant.models.gguf import bytes_per_token, read_gguf
-from edgequant.models.quantize import QUANTIZATIONS, Models, quantize
+from edgequant.models.formats.gguf import bytes_per_token, read_gguf
+from edgequant.models.steps.convert import CONVERTER_PACKAGES
+from edgequant.models.steps.quantize import QUANTIZATIONS, Models, quantize
 from tests.models.hf_folder import write_llama_folder
 
 pytestmark = [
@@ -86,8 +86,8 @@ def test_nothing_is_made_again(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr("edgequant.models.quantize.convert", refuse)
-    monkeypatch.setattr("edgequant.models.quantize.run_logged", refuse)
+    monkeypatch.setattr("edgequant.models.steps.quantize.convert", refuse)
+    monkeypatch.setattr("edgequant.models.steps.quantize.run_logged", refuse)
     again = quantize(tiny, TYPES[:3], host=host_build, store=store)
     assert again.gguf("Q2_K") == models.gguf("Q2_K")
 
@@ -146,8 +146,8 @@ def test_command_prints_json_and_links_the_files(
     tiny: Path, models: Models, store: Store, host_build: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("edgequant.toolchain.build.build", lambda target: host_build)
-    monkeypatch.setattr("edgequant.models.quantize.Store", lambda: store)
+    monkeypatch.setattr("edgequant.build.build.build", lambda target: host_build)
+    monkeypatch.setattr("edgequant.models.steps.quantize.Store", lambda: store)
     arguments = ["quantize", str(tiny), "--type", "q2_k", "--type", "Q8_0", "--json"]
     arguments += ["--out", str(tmp_path / "out")]
     result = CliRunner().invoke(make_app(arguments), arguments)

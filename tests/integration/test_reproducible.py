@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.build import plan
+from edgequant.build.build import Build, build
+from edgequant.build.source.lock import load_lock
+from edgequant.build.source.tree import fetch_source, sources_folder
 from edgequant.core.paths import cache_root, data_folder
-from edgequant.toolchain import plan
-from edgequant.toolchain.build import Build, build
-from edgequant.toolchain.lock import load_lock
-from edgequant.toolchain.source import fetch_source, sources_folder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

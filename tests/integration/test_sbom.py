@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.errors import EdgequantError
-from edgequant.core.paths import cache_root
-from edgequant.toolchain.compilers import build_program
-from edgequant.toolchain.linked import (
+from edgequant.build.bill.linked import (
     PARTS,
     files_of_programs,
     licence_text,
     part_version,
     parts_of,
 )
-from edgequant.toolchain.lock import load_lock
-from edgequant.toolchain.sbom import bill_table, write_sbom
-from edgequant.toolchain.source import SourceTree, fetch_source
-from edgequant.toolchain.targets import load_target
+from edgequant.build.bill.sbom import bill_table, write_sbom
+from edgequant.build.source.lock import load_lock
+from edgequant.build.source.tree import SourceTree, fetch_source
+from edgequant.build.targets.target import load_target
+from edgequant.build.ways.compilers import build_program
+from edgequant.core.errors import EdgequantError
+from edgequant.core.paths import cache_root
 
 pytestmark = pytest.mark.integration
 

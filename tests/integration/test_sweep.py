@@ -19,8 +19,8 @@ import pytest
 from edgequant.core.artefact import Store
 from edgequant.core.errors import EdgequantError, FileAccessError, ToolMissingError
 from edgequant.core.paths import data_folder
-from edgequant.pipeline.experiment import load_experiment
-from edgequant.pipeline.sweep import SweepResult, sweep
+from edgequant.experiment.file import load_experiment
+from edgequant.experiment.sweep import SweepResult, sweep
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edgequant.build.source import update as update_module
+from edgequant.build.source.lock import LOCK_NAME, load_lock, lock_path
+from edgequant.build.source.tree import fetch_source, sources_folder
+from edgequant.build.source.update import all_tools, lock_to_write, update
 from edgequant.cli.app import make_app
 from edgequant.core.errors import FileAccessError, SourceError
 from edgequant.core.paths import data_folder
-from edgequant.toolchain import update as update_module
-from edgequant.toolchain.lock import LOCK_NAME, load_lock, lock_path
-from edgequant.toolchain.source import fetch_source, sources_folder
-from edgequant.toolchain.update import all_tools, lock_to_write, update
-from tests.toolchain.local_index import TOOLS, Index, serve, tree_files
+from tests.build.local_index import TOOLS, Index, serve, tree_files
 
 pytestmark = pytest.mark.integration
 
@@ -254,7 +254,7 @@ def test_a_python_without_pip_is_told(
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
     python.chmod(0o755)
-    monkeypatch.setattr("edgequant.toolchain.package_index.sys.executable", str(python))
+    monkeypatch.setattr("edgequant.build.source.package_index.sys.executable", str(python))
     error = refused(lock)
     assert "has no pip" in error.cause
     assert "ensurepip" in str(error.next_step)

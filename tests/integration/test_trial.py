@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from edgequant.core.artefact import Store, load_artefact
-from edgequant.core.errors import ArtefactError, AuditError
-from edgequant.toolchain.encodings import scan_extensions
-from edgequant.toolchain.targets import Target, load_target
-from edgequant.toolchain.tiny_model import write_tiny_model
-from edgequant.toolchain.trial import (
+from edgequant.build.proof.encodings import scan_extensions
+from edgequant.build.proof.tiny_model import write_tiny_model
+from edgequant.build.proof.trial import (
     find_emulator,
     find_lacking_instruction,
     refusal_of_cpu,
     run_program,
     try_binaries,
 )
+from edgequant.build.targets.target import Target, load_target
+from edgequant.core.artefact import Store, load_artefact
+from edgequant.core.errors import ArtefactError, AuditError
 
 pytestmark = pytest.mark.integration
 
@@ -229,7 +229,7 @@ def test_an_interrupted_trial_leaves_nothing_running(tmp_path: Path, how: signal
     started = tmp_path / "started"
     mark = "87654" if how == signal.SIGINT else "87655"
     code = (
-        "from pathlib import Path\nfrom edgequant.toolchain.trial import run_program\n"
+        "from pathlib import Path\nfrom edgequant.build.proof.trial import run_program\n"
         f"argv = ['/bin/sh', '-c', 'touch {started}; exec sleep {mark}']\n"
         f"run_program(argv, folder=Path({str(tmp_path)!r}), timeout_seconds=300)\n"
     )

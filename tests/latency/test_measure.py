@@ -15,10 +15,8 @@ from edgequant.boards.profile import BoardProfile
 from edgequant.boards.virtual.machine import Instance
 from edgequant.core.artefact import Store
 from edgequant.core.errors import BoardUnreachableError, ProbeError, VirtualBoardError
-from edgequant.latency import instructions
 from edgequant.latency import measure as measure_module
 from edgequant.latency.frame import SCHEMA
-from edgequant.latency.instructions import count_instructions, find_instructions
 from edgequant.latency.measure import (
     board_identity,
     check_threads,
@@ -26,6 +24,8 @@ from edgequant.latency.measure import (
     measure,
     name_models,
 )
+from edgequant.latency.predict import instructions
+from edgequant.latency.predict.instructions import count_instructions, find_instructions
 from edgequant.latency.probe import parse_probe_output
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-import edgequant.boards.transport
-import edgequant.models.gguf
-import edgequant.toolchain.build
+import edgequant.boards.board
+import edgequant.build.build
+import edgequant.models.formats.gguf
 from edgequant.boards.profile import BoardProfile
 from edgequant.cli.app import make_app
 from edgequant.core.errors import EdgequantError, ProfileError, PromptError
@@ -55,10 +55,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     probe = tmp_path / "edgequant-probe"
     probe.write_text("probe")
     built = SimpleNamespace(binary=lambda _name: probe, llama_cpp_commit="abc")
-    monkeypatch.setattr(edgequant.toolchain.build, "build", lambda *_, **__: built)
-    monkeypatch.setattr(edgequant.boards.transport, "open_board", FakeBoard)
+    monkeypatch.setattr(edgequant.build.build, "build", lambda *_, **__: built)
+    monkeypatch.setattr(edgequant.boards.board, "open_board", FakeBoard)
     monkeypatch.setattr(
-        edgequant.models.gguf,
+        edgequant.models.formats.gguf,
         "read_gguf",
         lambda path: SimpleNamespace(file_type=path.stem.removeprefix("m-")),
     )

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from edgequant.boards.profile import BoardProfile
 from edgequant.core.errors import ProbeError, ProfileError
-from edgequant.latency.instructions import InstructionCounts, counts_from_runs
+from edgequant.latency.predict.instructions import InstructionCounts, counts_from_runs
+from edgequant.latency.predict.roofline import ModelSize, fits_in_ram, predict, predict_one
 from edgequant.latency.probe import ProbeRun, parse_probe_output
-from edgequant.latency.roofline import ModelSize, fits_in_ram, predict, predict_one
 
 RK3568 = {
     "name": "board",

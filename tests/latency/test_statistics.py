@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgequant.core.errors import DataFrameError
 from edgequant.latency.frame import SCHEMA, make_frame, with_all_columns
-from edgequant.latency.model import study_frame
+from edgequant.latency.pace import study_frame
 from edgequant.latency.statistics import (
     MIN_TOKENS,
     decode_seconds,

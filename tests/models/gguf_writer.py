@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgequant.models.gguf import TENSOR_TYPES
+from edgequant.models.formats.gguf import TENSOR_TYPES
 
 NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 

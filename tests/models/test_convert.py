@@ -13,8 +13,9 @@ from edgequant.core.errors import (
     ModelFolderError,
     ToolMissingError,
 )
-from edgequant.models import convert as module
-from edgequant.models.convert import (
+from edgequant.models.folder import ModelFolder
+from edgequant.models.steps import convert as module
+from edgequant.models.steps.convert import (
     check_architecture,
     check_converter,
     check_space,
@@ -23,7 +24,6 @@ from edgequant.models.convert import (
     resolve_output_type,
     supported_architectures,
 )
-from edgequant.models.folder import ModelFolder
 
 
 def folder(path: Path, architecture: str = "LlamaForCausalLM") -> ModelFolder:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgequant.core.errors import GgufError
-from edgequant.models.gguf import TENSOR_TYPES, bytes_per_token, read_gguf, read_tokens
+from edgequant.models.formats.gguf import TENSOR_TYPES, bytes_per_token, read_gguf, read_tokens
 from tests.models.gguf_writer import NUMBERS, TensorSpec, gguf, string
 
 LLAMA = {"general.architecture": "llama", "general.file_type": 10}

@@ -10,10 +10,10 @@ import pytest
 
 from edgequant.core.artefact import Artefact, Store
 from edgequant.core.errors import DiskFullError, GgufError, QuantizationError
-from edgequant.models import quantize as module
-from edgequant.models.gguf import read_gguf
+from edgequant.models.formats.gguf import read_gguf
 from edgequant.models.publish import publish
-from edgequant.models.quantize import (
+from edgequant.models.steps import quantize as module
+from edgequant.models.steps.quantize import (
     Fallback,
     Models,
     canonical_type,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from edgequant.evaluation.matching import match
-from edgequant.latency.model import LatencyModel
+from edgequant.latency.pace import LatencyModel
+from edgequant.matching.match import match
 from edgequant.report.run import (
     BoardRecord,
     ExperimentRecord,
@@ -17,7 +17,7 @@ from edgequant.report.run import (
     RunManifest,
     StageRecord,
 )
-from tests.evaluation.synthetic_answers import synthetic_answers
+from tests.matching.synthetic_answers import synthetic_answers
 
 EMULATED = {"Q2_K": 0.0461, "Q3_K_M": 0.0412, "Q4_K_M": 0.0338, "Q8_0": 0.0212}
 PREDICTED = {"Q2_K": 0.0016, "Q3_K_M": 0.0017, "Q4_K_M": 0.0018, "Q8_0": 0.0026}

@@ -17,11 +17,11 @@ from polars.testing import assert_frame_equal
 
 from edgequant.core.errors import ArtefactError, DataFrameError
 from edgequant.core.hashing import sha256_file
-from edgequant.evaluation.matched_files import write_matched
-from edgequant.evaluation.matching import MATCHED_SCHEMA, match
+from edgequant.matching.files import write_matched
+from edgequant.matching.match import MATCHED_SCHEMA, match
 from edgequant.report.page import write_report
 from edgequant.report.run import ReportInputs, RunManifest, load_run
-from tests.evaluation.synthetic_answers import synthetic_answers
+from tests.matching.synthetic_answers import synthetic_answers
 from tests.report.synthetic_run import report_inputs
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

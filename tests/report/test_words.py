@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from edgequant.evaluation.matching import BEST_SCHEMA, CROSSOVER_SCHEMA, MATCHED_SCHEMA
-from edgequant.latency.model import LatencyModel
+from edgequant.latency.pace import LatencyModel
+from edgequant.matching.match import BEST_SCHEMA, CROSSOVER_SCHEMA, MATCHED_SCHEMA
 from edgequant.report.style import byte_size, duration, series_styles, significant, tick_duration
 from edgequant.report.words import (
     crossovers_at_the_top,

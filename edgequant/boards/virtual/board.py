@@ -1,9 +1,9 @@
-"""A running virtual board as a :class:`~edgequant.boards.transport.Board`."""
+"""A running virtual board as a :class:`~edgequant.boards.board.Board`."""
 
 from __future__ import annotations
 
+from edgequant.boards.links.ssh import SshBoard
 from edgequant.boards.profile import BoardProfile
-from edgequant.boards.ssh import SshBoard
 from edgequant.boards.virtual.machine import Instance
 from edgequant.core.errors import VirtualBoardError
 from edgequant.core.paths import cache_root

@@ -402,7 +402,7 @@ def _wait_ready(instance: Instance, state: State, *, required: bool = True) -> b
     Raises:
         VirtualBoardError: qemu ended, or the time is up (with ``required``).
     """
-    from edgequant.boards.ssh import SshBoard
+    from edgequant.boards.links.ssh import SshBoard
 
     deadline = time.monotonic() + (READY_SECONDS if required else READY_SECONDS / 4)
     problem = f"did not answer within {READY_SECONDS:g} s"
@@ -567,7 +567,7 @@ def _start_ticks(pid: int) -> int | None:
 
 def _stop(instance: Instance, state: State) -> str:
     """Shut the guest down in order, or end qemu where it does not listen."""
-    from edgequant.boards.ssh import SshBoard
+    from edgequant.boards.links.ssh import SshBoard
 
     profile = instance.reachable_profile(state)
     quick = profile.ssh.model_copy(update={"connect_timeout_seconds": STOP_SECONDS})

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from edgequant.boards.links.ssh import SshBoard
 from edgequant.boards.profile import BoardProfile
-from edgequant.boards.ssh import SshBoard
 from edgequant.boards.virtual.image import ensure_image
 from edgequant.boards.virtual.machine import (
     Instance,

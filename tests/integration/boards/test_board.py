@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from edgequant.boards.board import open_board
 from edgequant.boards.deploy import deploy
 from edgequant.boards.facts import collect_facts
 from edgequant.boards.profile import load_profile
-from edgequant.boards.transport import open_board
 from edgequant.boards.virtual.machine import (
     Instance,
     Outcome,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgequant.boards.deploy import deploy
-from edgequant.boards.ssh import SshBoard
+from edgequant.boards.links.ssh import SshBoard
 from edgequant.core.artefact import Store
 from edgequant.core.errors import BoardSpaceError
 

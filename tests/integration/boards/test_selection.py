@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.boards.target_selection import target_of_board
 from edgequant.boards.virtual.machine import Instance
-from edgequant.toolchain.selection import target_of_board
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

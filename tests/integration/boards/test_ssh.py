@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from edgequant.boards import ssh
-from edgequant.boards.ssh import SshBoard
-from edgequant.boards.transport import open_board
+from edgequant.boards.board import open_board
+from edgequant.boards.links import ssh
+from edgequant.boards.links.ssh import SshBoard
 from edgequant.core.errors import (
     AuthenticationError,
     BoardSpaceError,

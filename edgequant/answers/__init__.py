@@ -1,0 +1,1 @@
+"""Raw answers: questions, prompts, mirrors, and what they answered."""

@@ -1,0 +1,445 @@
+"""Ask every question of every quantization, and keep the raw answers.
+
+Greedy decoding is a prefix property: the answer to a prompt that does not state its budget is
+generated once, up to ``max_tokens``, and holds the answer under every smaller hard budget. A
+prompt that states its budget is another prompt, and is generated anew with that budget as limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgequant.answers.cache import (
+    FORMAT,
+    Answer,
+    AnswerCache,
+    answer_key,
+    cache_file,
+    make_answer,
+)
+from edgequant.answers.mirrors.llama_server import SAMPLING, Mirror, ServerPolicy
+from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml, render
+from edgequant.answers.questions import Question, questions_sha256
+from edgequant.answers.table import ANSWERS_NAME, Answers, write_answers
+from edgequant.core.artefact import Store, artefact_key
+from edgequant.core.errors import EdgequantError, ExperimentError, ToolMissingError
+from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.paths import cache_root
+from edgequant.core.progress import Task, task
+
+STAGE = "answers"
+MEMORY_SHARE = 0.8
+"""Of the memory that is available, how much the mirrors may take together."""
+SLOW_TO_HASH_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One answer to be had."""
+
+    prompt: Prompt
+    stated_budget: int | None
+    question: Question
+    messages: list[Message]
+    max_tokens: int
+
+
+@dataclass(slots=True)
+class _Row:
+    """One row of the result on its way."""
+
+    quantization: str
+    job: _Job
+    rendered_prompt: str | None = None
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a worker hands back: an answer, or why there is none."""
+
+    row: _Row
+    rendered_prompt: str = ""
+    answer: Answer | None = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """What the steps of one generation share."""
+
+    server_binary: Path
+    server_sha256: str
+    llama_cpp_commit: str
+    policy: ServerPolicy
+    wrapper: Wrapper
+    workers: int | None
+    answers_folder: Path
+    log_folder: Path
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer: ChatML's mark is none of most models' own tokens."""
+        return (CHATML_END,) if self.wrapper == "chatml" else ()
+
+
+def generate(
+    models: Mapping[str, Path],
+    *,
+    server_binary: Path,
+    llama_cpp_commit: str,
+    prompts: Sequence[Prompt],
+    stated_budgets: Sequence[int],
+    questions: Sequence[Question],
+    max_tokens: int,
+    wrapper: Wrapper = "template",
+    threads: int = 1,
+    workers: int | None = None,
+    context: int = 4096,
+    cache_type_k: str = "f16",
+    cache_type_v: str = "f16",
+    store: Store | None = None,
+    model_sha256: Mapping[str, str] | None = None,
+) -> Answers:
+    """Generate all answers in reference mode, or find them where they were generated before.
+
+    An interrupted call is taken up where it stopped by calling again.
+
+    Args:
+        models: quantization to its GGUF.
+        server_binary: llama-server, built from ``llama_cpp_commit``.
+        llama_cpp_commit: recorded, and part of every key.
+        prompts: each is asked once without a budget, and once for each stated budget.
+        stated_budgets: tokens; the model is told a part of them (the prompt's factor), and
+            stopped at all of them.
+        questions: what is asked.
+        max_tokens: where answers to prompts without a budget are stopped.
+        wrapper: the model's own chat template, or the study's ChatML.
+        threads: of each server. One is the quickest for small models.
+        workers: servers at once, each with one slot and no prompt cache; by default as many as
+            the host's cores and memory allow.
+        context: tokens that prompt and answer may have together.
+        cache_type_k: type of the key cache.
+        cache_type_v: type of the value cache.
+        store: where the artefact goes.
+        model_sha256: hex SHA-256 of the models where they are known already.
+
+    Raises:
+        ExperimentError: nothing to ask, or a number below 1.
+        PromptError: a prompt cannot state one of the budgets.
+        GgufError: a model is missing or damaged.
+        MirrorError: a server failed, a model has no chat template, or the context is too small.
+        DiskFullError: this machine's disk filled up.
+    """
+    _check(models, prompts, questions, {"max_tokens": max_tokens, "threads": threads}, workers)
+    store = store or Store()
+    budgets = sorted(set(stated_budgets))
+    jobs = _jobs(prompts, budgets, questions, max_tokens)
+    policy = ServerPolicy(
+        threads=threads, context=context, cache_type_k=cache_type_k, cache_type_v=cache_type_v
+    )
+    hashes = _model_hashes(models, model_sha256 or {})
+    if not server_binary.is_file():
+        raise ToolMissingError(
+            "no llama-server here",
+            subject=server_binary,
+            next_step="run edgequant build --target host",
+        )
+    server_sha256 = sha256_file(server_binary)
+    inputs = {
+        **{f"model {name}": digest for name, digest in hashes.items()},
+        **{f"prompt {prompt.name}": prompt.sha256 for prompt in prompts},
+        "questions": questions_sha256(questions),
+        "llama-server": server_sha256,
+    }
+    parameters: dict[str, object] = {
+        "format": FORMAT,
+        "llama_cpp_commit": llama_cpp_commit,
+        "stated_budgets": budgets,
+        "max_tokens": max_tokens,
+        "wrapper": wrapper,
+        "sampling": SAMPLING,
+        "policy": policy.as_dict(),
+    }
+    key = artefact_key(STAGE, inputs, parameters)
+    found = store.find(STAGE, key)
+    if found is not None:
+        return Answers(found)
+    with store.lock(STAGE, key):
+        found = store.find(STAGE, key)
+        if found is not None:
+            return Answers(found)
+        work = store.work_folder(STAGE, key)
+        shared = _Experiment(
+            server_binary=server_binary,
+            server_sha256=server_sha256,
+            llama_cpp_commit=llama_cpp_commit,
+            policy=policy,
+            wrapper=wrapper,
+            workers=workers,
+            answers_folder=cache_root() / "answers",
+            log_folder=work,
+        )
+        with store.create(STAGE, inputs, parameters, llama_cpp_commit=llama_cpp_commit) as draft:
+            rows: list[_Row] = []
+            with task("Answers", total=len(models) * len(jobs)) as bar:
+                for name, path in models.items():
+                    with draft.timed(name):
+                        rows += _ask_model(shared, name, path, hashes[name], jobs, bar)
+                bar.describe("Answers")
+            _write(rows, shared, hashes, draft.folder / ANSWERS_NAME)
+            draft.manifest.details["answers"] = len(rows)
+        store.drop_work_folder(STAGE, key)
+    whole = store.find(STAGE, key)
+    assert whole is not None, "the artefact was just made"
+    return Answers(whole)
+
+
+def default_workers(threads: int, model_bytes: int, cores: int, available_bytes: int) -> int:
+    """Servers to run at once: as many as the cores feed and the memory holds, at least one.
+
+    A server is taken to need twice its model: llama.cpp repacks weights into a second copy.
+    """
+    by_memory = int(available_bytes * MEMORY_SHARE // max(2 * model_bytes, 1))
+    return max(1, min(cores // threads, by_memory))
+
+
+def _check(
+    models: Mapping[str, Path],
+    prompts: Sequence[Prompt],
+    questions: Sequence[Question],
+    numbers: Mapping[str, int],
+    workers: int | None,
+) -> None:
+    for what, values in (("model", models), ("prompt", prompts), ("question", questions)):
+        if not values:
+            raise ExperimentError(f"there is no {what} to ask")
+    names = [prompt.name for prompt in prompts]
+    if len(set(names)) != len(names):
+        raise ExperimentError(f"two prompts have the same name: {', '.join(names)}")
+    for name, number in {**numbers, "workers": 1 if workers is None else workers}.items():
+        if number < 1:
+            raise ExperimentError(f"{name} is {number}, it must be at least 1")
+
+
+def _jobs(
+    prompts: Sequence[Prompt],
+    stated_budgets: Sequence[int],
+    questions: Sequence[Question],
+    max_tokens: int,
+) -> list[_Job]:
+    return [
+        _Job(
+            prompt=prompt,
+            stated_budget=budget,
+            question=question,
+            messages=render(prompt, question.question, budget),
+            max_tokens=max_tokens if budget is None else budget,
+        )
+        for prompt in prompts
+        for budget in (None, *stated_budgets)
+        for question in questions
+    ]
+
+
+def _model_hashes(models: Mapping[str, Path], known: Mapping[str, str]) -> dict[str, str]:
+    from edgequant.models.formats.gguf import read_gguf
+
+    hashes: dict[str, str] = {}
+    for name, path in models.items():
+        read_gguf(path)
+        if name in known:
+            hashes[name] = known[name]
+        else:
+            large = path.stat().st_size > SLOW_TO_HASH_BYTES
+            with task(f"Hashing {path.name}") if large else contextlib.nullcontext():
+                hashes[name] = sha256_file(path)
+    return hashes
+
+
+def _ask_model(
+    shared: _Experiment, name: str, gguf: Path, model_sha256: str, jobs: Sequence[_Job], bar: Task
+) -> list[_Row]:
+    """All answers of one model, in the order of the jobs."""
+    rows = [_Row(name, job) for job in jobs]
+    file = cache_file(
+        shared.answers_folder,
+        model_sha256=model_sha256,
+        llama_cpp_commit=shared.llama_cpp_commit,
+        server_sha256=shared.server_sha256,
+        policy=shared.policy,
+    )
+    with AnswerCache(file) as cache:
+        missing = [row for row in rows if not _take_kept(shared, row, cache)]
+        bar.advance(len(rows) - len(missing))
+        if missing:
+            bar.describe(f"Answers of {name}: loading")
+            _generate_missing(shared, gguf, missing, cache, bar)
+    return rows
+
+
+def _take_kept(shared: _Experiment, row: _Row, cache: AnswerCache) -> bool:
+    if shared.wrapper == "chatml":
+        row.rendered_prompt = chatml(row.job.messages)
+    else:
+        row.rendered_prompt = cache.get_rendering(sha256_json(row.job.messages))
+    if row.rendered_prompt is not None:
+        row.answer = cache.get(answer_key(row.rendered_prompt, row.job.max_tokens, shared.stop))
+    return row.answer is not None
+
+
+def _generate_missing(
+    shared: _Experiment, gguf: Path, missing: Sequence[_Row], cache: AnswerCache, bar: Task
+) -> None:
+    count = shared.workers or default_workers(
+        shared.policy.threads,
+        gguf.stat().st_size,
+        len(os.sched_getaffinity(0)),
+        available_memory_bytes(),
+    )
+    name = missing[0].quantization
+    count = min(count, len(missing))
+    started = time.monotonic()
+    tokens = 0
+    with contextlib.ExitStack() as stack:
+        mirrors = stack.enter_context(_mirrors(shared, gguf, name, count))
+        finished = stack.enter_context(contextlib.closing(_work(shared, mirrors, missing)))
+        for number, done in enumerate(finished, start=1):
+            if done.error is not None:
+                raise done.error
+            assert done.answer is not None
+            row = done.row
+            row.rendered_prompt, row.answer = done.rendered_prompt, done.answer
+            if shared.wrapper == "template":
+                cache.put_rendering(sha256_json(row.job.messages), done.rendered_prompt)
+            cache.put(
+                answer_key(done.rendered_prompt, row.job.max_tokens, shared.stop), done.answer
+            )
+            tokens += len(done.answer.token_ids)
+            seconds = time.monotonic() - started
+            bar.describe(
+                f"Answers of {name} ({count} x {shared.policy.threads} threads): "
+                f"{number / seconds:.1f} answers/s, {tokens / seconds:.0f} tokens/s"
+            )
+            bar.advance()
+
+
+@contextlib.contextmanager
+def _mirrors(shared: _Experiment, gguf: Path, name: str, count: int) -> Iterator[list[Mirror]]:
+    """Several servers of one model, loading side by side."""
+    with contextlib.ExitStack() as stack:
+        mirrors = []
+        for number in range(count):
+            mirror = Mirror(
+                shared.server_binary,
+                gguf,
+                log=shared.log_folder / f"llama-server-{name}-{number}.log",
+                policy=shared.policy,
+            )
+            stack.callback(mirror.stop)
+            mirror.start()
+            mirrors.append(mirror)
+        for mirror in mirrors:
+            mirror.wait_until_ready()
+        yield mirrors
+
+
+def _work(
+    shared: _Experiment, mirrors: Sequence[Mirror], rows: Sequence[_Row]
+) -> Generator[_Done, None, None]:
+    """Hand the rows to the mirrors, one at a time each, and yield what comes back."""
+    waiting: queue.SimpleQueue[_Row] = queue.SimpleQueue()
+    for row in rows:
+        waiting.put(row)
+    finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def serve(mirror: Mirror) -> None:
+        while not stopped.is_set():
+            try:
+                row = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                finished.put(_ask(shared, mirror, row))
+            except BaseException as error:
+                finished.put(_Done(row, error=error))
+                return
+
+    threads = [threading.Thread(target=serve, args=(m,), daemon=True) for m in mirrors]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in rows:
+            yield finished.get()
+    except BaseException:
+        # On Ctrl-C or a failure the others must not be waited for: their servers end first.
+        stopped.set()
+        for mirror in mirrors:
+            mirror.stop()
+        raise
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _ask(shared: _Experiment, mirror: Mirror, row: _Row) -> _Done:
+    job = row.job
+    try:
+        rendered = row.rendered_prompt or mirror.apply_template(job.messages)
+        completion = mirror.complete(rendered, job.max_tokens, stop=shared.stop)
+    except EdgequantError as error:
+        raise _with_question(error, row) from error
+    return _Done(row, rendered, make_answer(completion, shared.stop))
+
+
+def _with_question(error: EdgequantError, row: _Row) -> EdgequantError:
+    where = f"question {row.job.question.id}, prompt {row.job.prompt.name}, {row.quantization}"
+    return type(error)(f"{error.cause} ({where})", subject=error.subject, next_step=error.next_step)
+
+
+def available_memory_bytes() -> int:
+    """What the kernel thinks can be had without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _write(
+    rows: Sequence[_Row], shared: _Experiment, hashes: Mapping[str, str], path: Path
+) -> None:
+    def record(row: _Row) -> dict[str, object]:
+        answer, job = row.answer, row.job
+        assert answer is not None, "every row has been asked"
+        return {
+            "quantization": row.quantization,
+            "prompt": job.prompt.name,
+            "stated_budget": job.stated_budget,
+            "question_id": job.question.id,
+            "question_sha256": job.question.sha256,
+            "expected_answer": job.question.answer,
+            "rendered_prompt": row.rendered_prompt,
+            "token_ids": answer.token_ids,
+            "token_texts": answer.token_texts,
+            "text": answer.text,
+            "stop_reason": answer.stop_reason,
+            "prompt_tokens": answer.prompt_tokens,
+            "max_tokens": job.max_tokens,
+            "prompt_seconds": answer.prompt_seconds,
+            "decode_seconds": answer.decode_seconds,
+            "model_sha256": hashes[row.quantization],
+            "llama_cpp_commit": shared.llama_cpp_commit,
+            "slots": shared.policy.slots,
+            "prompt_cache": shared.policy.prompt_cache,
+        }
+
+    write_answers([record(row) for row in rows], path)

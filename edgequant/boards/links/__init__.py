@@ -1,0 +1,1 @@
+"""The links a board is reached by."""

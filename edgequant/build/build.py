@@ -1,0 +1,241 @@
+"""Build llama.cpp's tools and the probe for a target, once, and find them again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgequant.build.bill.sbom import Bill, write_sbom
+from edgequant.build.plan import STAGE, Plan, choose_tools
+from edgequant.build.recipe import LIBRARY
+from edgequant.build.source.lock import load_lock
+from edgequant.build.source.tree import SourceTree, fetch_source, local_source
+from edgequant.build.targets.target import Target, load_target
+from edgequant.build.ways.compilers import Zig
+from edgequant.build.ways.compilers.packages import package_folder
+from edgequant.build.ways.way import Made, Way, make_way
+from edgequant.core.artefact import MANIFEST_NAME, Artefact, ArtefactDraft, Store, write_json
+from edgequant.core.disk import require_space
+from edgequant.core.errors import BuildError, DiskFullError
+from edgequant.core.hashing import sha256_file
+from edgequant.core.locks import exclusive
+from edgequant.core.paths import cache_root
+from edgequant.core.progress import say
+
+if TYPE_CHECKING:
+    from edgequant.build.proof.trial import TrialReport
+
+NEEDED_BYTES = 2_000_000_000
+# A compiler that met a full disk leaves about as much or less.
+FULL_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Build:
+    """Binaries of one target, whole and verified."""
+
+    artefact: Artefact
+    target: Target
+    source: SourceTree
+    reused: bool = False
+    """It was found as it is; nothing was compiled."""
+
+    @property
+    def key(self) -> str:
+        return self.artefact.key
+
+    @property
+    def llama_cpp_commit(self) -> str:
+        return self.source.commit
+
+    @property
+    def binaries(self) -> dict[str, Path]:
+        """Name to path of everything that was built."""
+        return {
+            name.removeprefix("bin/"): self.artefact.folder / name
+            for name in self.artefact.manifest.files
+            if name.startswith("bin/")
+        }
+
+    def binary(self, name: str) -> Path:
+        """Path of one binary.
+
+        Raises:
+            BuildError: this build does not have it.
+        """
+        binaries = self.binaries
+        if name not in binaries:
+            raise BuildError(
+                f"has no {name}; it has {', '.join(sorted(binaries))}",
+                subject=self.artefact.folder,
+                next_step=f"edgequant build --target {self.target.name} --tool {name}",
+            )
+        return binaries[name]
+
+    @property
+    def library(self) -> Path:
+        """The shared libllama that a host build has (for ``LLAMA_CPP_LIB_PATH``)."""
+        return self.binary(LIBRARY)
+
+
+def build(
+    target: str,
+    *,
+    tools: Sequence[str] | None = None,
+    source: Path | None = None,
+    store: Store | None = None,
+    way: str = Zig.name,
+) -> Build:
+    """Build a target's binaries, or find them already built from the very same inputs.
+
+    Args:
+        target: name of a target, or of a board that says which one it needs.
+        tools: names of llama.cpp's programs and ``edgequant-probe``; by default the target's.
+        source: another llama.cpp than the pinned one: a checkout or a tarball.
+        store: where artefacts are kept, by default the cache.
+        way: ``zig``, ``gcc`` or ``container``.
+
+    Raises:
+        TargetError: no such target or way, or the way cannot build for the target.
+        SourceError: the source cannot be had, or is not what it should be.
+        ToolMissingError: a build package is missing.
+        BuildError: configuring or compiling failed.
+        AuditError: a binary is not what the target needs.
+        DiskFullError: the disk is full.
+    """
+    store = store if store is not None else Store()
+    chosen = load_target(target)
+    builder = make_way(way)
+    flags = builder.flags(chosen)
+    names = choose_tools(chosen, tools or ())
+    # Cheap mistakes first: a container's identity may need an image to be made.
+    tree = local_source(source, names) if source is not None else fetch_source(load_lock(), names)
+    plan = Plan(chosen, tree, names, identity=builder.identity(chosen), flags=flags)
+    found = store.find(STAGE, plan.key)
+    if found is not None:
+        return Build(_tried(found, plan, store), chosen, tree, reused=True)
+    package_folder("elftools")
+    waiting = "Another edgequant compiles in the same folder; waiting for it"
+    with exclusive(plan.folder / "lock", waiting), store.lock(STAGE, plan.key):
+        found = store.find(STAGE, plan.key)
+        if found is not None:
+            return Build(found, chosen, tree, reused=True)
+        require_space(cache_root(), NEEDED_BYTES, "a build")
+        with store.create(
+            STAGE, plan.inputs, plan.parameters, llama_cpp_commit=tree.commit
+        ) as draft:
+            _make(plan, builder, draft)
+    made = store.find(STAGE, plan.key)
+    if made is None:
+        raise BuildError("the finished build vanished", subject=store.folder(STAGE, plan.key))
+    return Build(made, chosen, tree)
+
+
+def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
+    plan.log.unlink(missing_ok=True)
+    _trial_log(plan).unlink(missing_ok=True)
+    draft.manifest.details |= {
+        "way": way.name,
+        "compiler": plan.identity,
+        "flags": plan.flags,
+        "cmake_options": plan.options,
+        "isa": list(plan.target.isa),
+    }
+    try:
+        made = way.make(plan, draft)
+    except BuildError:
+        if shutil.disk_usage(plan.folder).free < FULL_BYTES:
+            raise DiskFullError(
+                "no space left while compiling",
+                subject=plan.folder,
+                next_step="free some space and run again: it goes on from here",
+            ) from None
+        raise
+    _keep(plan, made, draft)
+    shutil.copyfile(plan.log, draft.folder / "build.log")
+
+
+def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
+    """Audit what was built, copy it into the artefact, try it, and write down what is in it."""
+    from edgequant.build.proof.audit import audit, code_facts
+
+    folder = draft.folder / "bin"
+    folder.mkdir()
+    static = plan.target.linkage == "static"
+    details = draft.manifest.details
+    with draft.timed("audit"):
+        facts: dict[str, object] = {}
+        for name in plan.outputs:
+            built = made.folder / name
+            found = audit(
+                built,
+                architecture=plan.architecture,
+                static=static,
+                folders=(plan.folder, plan.source.folder),
+            )
+            of_code = {} if plan.target.is_host else code_facts(built, plan.target.isa)
+            facts[name] = {**found.as_dict(), **of_code}
+            shutil.copy2(built, folder / name)
+        details["audit"] = facts
+    if not plan.target.is_host:
+        with draft.timed("trial"):
+            report = _try(plan, folder)
+        if report.not_run is not None:
+            say(f"The binaries were not tried: {report.not_run}")
+        details["trial"] = report.as_dict()
+    bill = _write_bill(plan, made, draft.folder)
+    details["licence_texts_missing"] = list(bill.missing)
+
+
+def _try(plan: Plan, folder: Path) -> TrialReport:
+    from edgequant.build.proof.trial import try_binaries
+
+    binaries = {name: folder / name for name in plan.outputs}
+    return try_binaries(binaries, target=plan.target, log=_trial_log(plan))
+
+
+def _tried(found: Artefact, plan: Plan, store: Store) -> Artefact:
+    """A build as it is, tried now if it could not be when it was made.
+
+    Raises:
+        AuditError: a program is not what the target needs.
+    """
+    from edgequant.build.proof.trial import find_emulator
+
+    if not _to_be_tried(found, plan) or find_emulator() is None:
+        return found
+    with store.lock(STAGE, plan.key):
+        found = store.find(STAGE, plan.key) or found
+        if _to_be_tried(found, plan):
+            found.manifest.details["trial"] = _try(plan, found.folder / "bin").as_dict()
+            write_json(found.folder / MANIFEST_NAME, found.manifest.model_dump(mode="json"))
+    return found
+
+
+def _to_be_tried(found: Artefact, plan: Plan) -> bool:
+    trial = found.manifest.details.get("trial")
+    could = not plan.target.is_host and plan.target.qemu.cpu is not None
+    return could and isinstance(trial, dict) and not trial.get("ran")
+
+
+def _trial_log(plan: Plan) -> Path:
+    return plan.folder / "trial.log"
+
+
+def _write_bill(plan: Plan, made: Made, folder: Path) -> Bill:
+    return write_sbom(
+        folder,
+        target=plan.target,
+        source=plan.source,
+        compiler={**plan.identity, **made.compiler},
+        flags=plan.flags,
+        cmake_options=plan.options,
+        binaries={name: sha256_file(folder / "bin" / name) for name in plan.outputs},
+        files=made.files,
+        project_sha256=plan.inputs["project"],
+        lock=load_lock(),
+        zig=package_folder("ziglang") if plan.identity["name"] == Zig.name else None,
+    )

@@ -1,0 +1,1 @@
+"""The source pin: what is built, where it comes from, and moving it to another version."""

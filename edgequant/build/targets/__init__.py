@@ -1,0 +1,1 @@
+"""What can be built for: one data file each in ``toolchain/targets``."""

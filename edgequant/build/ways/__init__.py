@@ -1,0 +1,1 @@
+"""The ways to build: zig, gcc, a container."""

@@ -1,0 +1,130 @@
+"""A Debian-style gcc: the system's own for this host, its cross gcc for boards."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgequant.build.targets.target import Target
+from edgequant.build.ways.compilers.base import CompilerSetup, processor_features
+from edgequant.core.errors import BuildError, TargetError, ToolMissingError
+from edgequant.core.hashing import sha256_file
+
+CROSS_PREFIX = "aarch64-linux-gnu-"
+CROSS_PACKAGE = "g++-aarch64-linux-gnu"
+# What ends up inside a static binary besides our own objects.
+LIBRARIES = ("libc.a", "libm.a", "libstdc++.a", "libgcc.a", "libgcc_eh.a")
+QUERY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class GccPrograms:
+    """Paths of one gcc's programs."""
+
+    c: Path
+    cxx: Path
+    ar: Path
+    ranlib: Path
+
+
+class Gcc:
+    """gcc with the C library it was packaged with (glibc in Debian)."""
+
+    name = "gcc"
+
+    def identity(self, target: Target) -> dict[str, str]:
+        programs = find_programs(target)
+        identity = {"name": self.name, **_versions(programs.c)}
+        if target.is_host:
+            # -march=native means another thing on another processor.
+            identity["processor"] = processor_features()
+        else:
+            identity["libraries"] = _libraries(programs.cxx)
+        return identity
+
+    def flags(self, target: Target) -> list[str]:
+        if not target.is_host and not target.gcc.flags:
+            raise TargetError(
+                f"gcc cannot build for {target.name}: its file has no [gcc] flags",
+                next_step=f"add them to toolchain/targets/{target.name}.toml, or use --with zig",
+            )
+        return list(target.gcc.flags)
+
+    def prepare(self, folder: Path, target: Target) -> CompilerSetup:
+        programs = find_programs(target)
+        flags = " ".join(self.flags(target))
+        options = {
+            "CMAKE_C_COMPILER": str(programs.c),
+            "CMAKE_CXX_COMPILER": str(programs.cxx),
+            "CMAKE_AR": str(programs.ar),
+            "CMAKE_RANLIB": str(programs.ranlib),
+            "CMAKE_C_FLAGS": flags,
+            "CMAKE_CXX_FLAGS": flags,
+            "CMAKE_EXE_LINKER_FLAGS_RELEASE": "-s",
+            "CMAKE_SHARED_LINKER_FLAGS_RELEASE": "-s",
+            "EDGEQUANT_QUICK_FLAGS": "-O0",
+        }
+        return CompilerSetup(options, {"CCACHE_COMPILERCHECK": "content"})
+
+
+def find_programs(target: Target) -> GccPrograms:
+    """The gcc that builds for a target.
+
+    Raises:
+        ToolMissingError: it is not installed; the message names the package.
+    """
+    # On an ARM machine the system's own gcc is the one.
+    prefixes = [""] if target.is_host else [CROSS_PREFIX]
+    if not target.is_host and platform.machine() == "aarch64":
+        prefixes.append("")
+    for prefix in prefixes:
+        found = [shutil.which(prefix + name) for name in ("gcc", "g++", "gcc-ar", "gcc-ranlib")]
+        if all(found):
+            return GccPrograms(*(Path(path) for path in found if path is not None))
+    package = "g++" if target.is_host else CROSS_PACKAGE
+    raise ToolMissingError(
+        f"no {prefixes[0]}g++ on the PATH",
+        next_step=f"apt-get install {package} (as root; Debian's name), or use --with zig",
+    )
+
+
+@functools.cache
+def _versions(compiler: Path) -> dict[str, str]:
+    return {
+        "version": _ask(compiler, "--version").splitlines()[0],
+        "target": _ask(compiler, "-dumpmachine"),
+    }
+
+
+@functools.cache
+def _libraries(compiler: Path) -> str:
+    """Hashes of the libraries that are linked in: the same gcc may come with another glibc."""
+    hashes = []
+    for name in LIBRARIES:
+        # gcc prints the bare name of a library that it does not have.
+        path = Path(_ask(compiler, f"-print-file-name={name}"))
+        if path.is_absolute():
+            hashes.append(f"{name}={sha256_file(path)[:16]}")
+    return " ".join(hashes)
+
+
+def _ask(compiler: Path, *arguments: str) -> str:
+    try:
+        answer = subprocess.run(
+            [compiler, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=QUERY_SECONDS,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BuildError(
+            f"the compiler does not answer {' '.join(arguments)}: {error}", subject=compiler
+        ) from error
+    return answer.stdout.strip()

@@ -1,0 +1,306 @@
+"""Do the compilers that are here work? Small programs, compiled and run in seconds.
+
+The first program brings its own start and its own system calls, and uses one instruction of each
+extension that its target promises: it needs no C library, which zig would first have to compile
+for minutes. Under qemu-user it must run on a CPU that has them, and die on one that lacks them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgequant.build.proof.audit import audit
+from edgequant.build.proof.trial import Ended, find_emulator, run_program
+from edgequant.build.targets.target import Target, load_target
+from edgequant.build.ways.compilers import Compiler, CompilerSetup, Gcc, Zig
+from edgequant.core.errors import (
+    AuditError,
+    BuildError,
+    EdgequantError,
+    TargetError,
+    ToolMissingError,
+)
+from edgequant.core.paths import cache_root
+from edgequant.core.process import run_logged
+from edgequant.core.progress import task
+
+DEFAULT_TARGET = "armv8.2-a+dotprod+fp16"
+RUN_SECONDS = 30
+# zig compiles its libraries anew for another version or other flags; that is no fault.
+COMPILE_SECONDS = 20
+TIMED_OUT = "exit status 124"
+NOT_TRIED = (
+    "not tried: zig first compiles its libraries, a minute or two; the first build does that"
+)
+SAID_LINES = 8
+
+BARE_PROGRAM = """\
+static long system_call(long number, long first, long second, long third) {
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = first;
+    register long x1 __asm__("x1") = second;
+    register long x2 __asm__("x2") = third;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+    return x0;
+}
+
+void _start(void) {
+#ifdef __ARM_FEATURE_DOTPROD
+    __asm__ volatile("sdot v0.4s, v1.16b, v2.16b" ::: "v0");
+#endif
+#ifdef __ARM_FEATURE_FP16_VECTOR_ARITHMETIC
+    __asm__ volatile("fadd v0.8h, v1.8h, v2.8h" ::: "v0");
+#endif
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    __asm__ volatile("smmla v0.4s, v1.16b, v2.16b" ::: "v0");
+#endif
+#ifdef __ARM_FEATURE_SVE
+    __asm__ volatile("cntb x9" ::: "x9");
+#endif
+    system_call(64, 1, (long)"hello\\n", 6);
+    system_call(93, 0, 0, 0);
+    for (;;) {}
+}
+"""
+BARE_FLAGS = ("-ffreestanding", "-nostdlib", "-fno-stack-protector")
+FULL_PROGRAM = """\
+#include <iostream>
+#include <stdexcept>
+
+int main() {
+    try {
+        throw std::runtime_error("hello");
+    } catch (const std::exception & caught) {
+        std::cout << caught.what() << std::endl;
+    }
+    return 0;
+}
+"""
+BARE, FULL, IMAGE = "C without libraries", "C++ with its libraries", "an image of one program"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one program."""
+
+    way: str
+    program: str
+    ok: bool | None
+    """None: it was not tried, and ``detail`` says why."""
+    seconds: float
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The trial as plain values."""
+        return asdict(self)
+
+
+def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
+    """Compile small programs for a board's target with each compiler, check and run them.
+
+    Of the container way only the engine is tried: compiling there takes minutes.
+
+    Args:
+        target_name: a target, or a board that says which one it needs.
+
+    Raises:
+        TargetError: no such target, or it is this host, which needs no test under qemu-user.
+    """
+    target = load_target(target_name)
+    if target.is_host:
+        raise TargetError(
+            "the self-test is for boards: host programs are tried by running them",
+            next_step=f"edgequant doctor --self-test --target {DEFAULT_TARGET}",
+        )
+    trials: list[Trial] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="self-test-", dir=cache_root()) as folder,
+        task(f"Trying the compilers for {target.name}") as shown,
+    ):
+        compilers: tuple[Compiler, ...] = (Zig(), Gcc())
+        for compiler in compilers:
+            shown.describe(f"Trying {compiler.name} for {target.name}")
+            trials += _try_compiler(compiler, target, Path(folder) / compiler.name)
+        shown.describe("Trying the container engines")
+        trials.append(_try_containers())
+    return trials
+
+
+def failed(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that were tried and went wrong."""
+    return [trial for trial in trials if trial.ok is False]
+
+
+def zig_libraries_are_there(target: Target, cache: Path) -> bool:
+    """Whether a build has made zig compile its C and C++ libraries for a target already."""
+    for mark in (cache / "build-trees").glob("*/configured.json"):
+        if mark.parent.name.startswith(f"{target.name}-"):
+            try:
+                if "/zig-cc" in mark.read_text(encoding="utf-8"):
+                    return True
+            except OSError:
+                continue
+    return False
+
+
+def _try_compiler(compiler: Compiler, target: Target, folder: Path) -> list[Trial]:
+    try:
+        compiler.identity(target)
+        compiler.flags(target)
+        setup = compiler.prepare(folder, target)
+    except (ToolMissingError, TargetError) as error:
+        step = f" ({error.next_step})" if error.next_step else ""
+        return [Trial(compiler.name, BARE, None, 0.0, f"{error.cause}{step}")]
+    except EdgequantError as error:
+        return [Trial(compiler.name, BARE, False, 0.0, error.cause)]
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = _flags(setup)
+    c, cxx = setup.cmake_options["CMAKE_C_COMPILER"], setup.cmake_options["CMAKE_CXX_COMPILER"]
+    bare = _Program(folder, "bare", "c", BARE_PROGRAM, [c, *flags, *BARE_FLAGS], setup, target)
+    full = _Program(folder, "full", "cpp", FULL_PROGRAM, [cxx, *flags], setup, target)
+    trials = [_timed(compiler.name, BARE, bare.run_everywhere)]
+    if trials[0].ok is False:
+        return trials
+    if compiler.name == Zig.name and not zig_libraries_are_there(target, cache_root()):
+        return [*trials, Trial(compiler.name, FULL, None, 0.0, NOT_TRIED)]
+    return [*trials, _timed(compiler.name, FULL, full.run)]
+
+
+def _try_containers() -> Trial:
+    """Does an engine build an image of one tiny program? None that does is no fault."""
+    from edgequant.build.ways.containers import find_engine
+
+    start = time.monotonic()
+    ok: bool | None = None
+    try:
+        ok, detail = True, str(find_engine())
+    except (ToolMissingError, TargetError) as error:
+        detail = error.cause
+    return Trial("container", IMAGE, ok, round(time.monotonic() - start, 2), detail)
+
+
+def _flags(setup: CompilerSetup) -> list[str]:
+    return setup.cmake_options.get("CMAKE_C_FLAGS", "").split()
+
+
+def _timed(way: str, program: str, run: Callable[[], str]) -> Trial:
+    start = time.monotonic()
+    ok: bool | None
+    try:
+        ok, detail = True, run()
+    except _TooSlowError as error:
+        ok, detail = None, error.cause
+    except EdgequantError as error:
+        ok, detail = False, error.cause
+    return Trial(way, program, ok, round(time.monotonic() - start, 2), detail)
+
+
+class _TooSlowError(BuildError):
+    """It was given up; nothing is known to be wrong."""
+
+
+class _Program:
+    """One program, compiled when it is run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        suffix: str,
+        source: str,
+        compiler: Sequence[str],
+        setup: CompilerSetup,
+        target: Target,
+    ) -> None:
+        self._source = folder / f"{name}.{suffix}"
+        self._binary = folder / name
+        self._log = folder / f"{name}.log"
+        self._text = source
+        self._compiler = compiler
+        self._environment = {**os.environ, **setup.environment}
+        self._target = target
+
+    def run(self) -> str:
+        """Compile it, check it, run it.
+
+        Raises:
+            BuildError: it does not compile.
+            AuditError: it is not static, or does not run.
+        """
+        self._source.write_text(self._text, encoding="ascii")
+        command: list[str | Path] = [
+            "timeout",
+            str(COMPILE_SECONDS),
+            *self._compiler,
+            "-O2",
+            "-s",
+            "-static",
+            "-o",
+            self._binary,
+            self._source,
+        ]
+        _run(command, self._log, self._environment)
+        facts = audit(self._binary, architecture=self._target.architecture, static=True)
+        qemu, cpu = find_emulator(), self._target.qemu.cpu
+        if qemu is None or cpu is None:
+            why = "no qemu-aarch64 here" if qemu is None else "the target names no CPU for it"
+            return f"static, {facts.bytes} bytes; not run: {why}"
+        ended = self._run_as(qemu, cpu)
+        if ended.status != 0 or ended.output != "hello\n":
+            raise AuditError(_told(cpu, ended))
+        return f"static, {facts.bytes} bytes, runs on {cpu}"
+
+    def run_everywhere(self) -> str:
+        """As :meth:`run`, and insist that it dies where its instructions are lacking."""
+        told = self.run()
+        qemu, lacking = find_emulator(), self._target.qemu.lacking_cpu
+        if qemu is None or lacking is None:
+            return told
+        if self._run_as(qemu, lacking).signal_number != signal.SIGILL:
+            raise AuditError(
+                f"runs on {lacking} too, which lacks what {self._target.name} promises: the "
+                "compiler was not told to use it, or qemu-user has a wrong CPU"
+            )
+        return f"{told}, dies on {lacking} as it should"
+
+    def _run_as(self, qemu: str, cpu: str) -> Ended:
+        argv = [qemu, "-cpu", cpu, str(self._binary)]
+        return run_program(argv, folder=self._binary.parent, timeout_seconds=RUN_SECONDS)
+
+
+def _run(command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
+    said: list[str] = []
+    try:
+        run_logged(
+            command,
+            log=log,
+            error=BuildError,
+            what="compiling it",
+            env=environment,
+            on_line=said.append,
+        )
+    except BuildError as error:
+        if TIMED_OUT in error.cause.partition(";")[0]:
+            raise _TooSlowError(f"did not compile in {COMPILE_SECONDS} s; {NOT_TRIED}") from None
+        words = "\n  ".join(said[:SAID_LINES]) or "nothing"
+        raise BuildError(f"does not compile; the compiler says:\n  {words}") from None
+
+
+def _told(cpu: str, ended: Ended) -> str:
+    words = "; ".join(ended.output.splitlines()[:SAID_LINES]) or "nothing"
+    if ended.signal_number == signal.SIGILL:
+        return f"dies of an illegal instruction on {cpu}, which should have all it needs: {words}"
+    how = (
+        f"dies of signal {ended.signal_number}"
+        if ended.signal_number is not None
+        else f"ends with status {ended.status}"
+        if ended.status is not None
+        else f"does not end within {RUN_SECONDS} s"
+    )
+    return f"{how} on {cpu} and prints: {words}"

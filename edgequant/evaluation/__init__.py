@@ -1,1 +1,0 @@
-"""Answers and accuracy: data sets, prompts, the mirror, generation, grading, matching."""

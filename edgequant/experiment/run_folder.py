@@ -1,0 +1,219 @@
+"""The folder a sweep leaves: tables, figures, the page, and a manifest of everything used."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgequant.core.artefact import file_records, write_json
+from edgequant.core.errors import FileAccessError
+from edgequant.core.hashing import sha256_file
+
+if TYPE_CHECKING:
+    from edgequant.answers.prompts import Prompt
+    from edgequant.answers.table import Answers
+    from edgequant.boards.profile import BoardProfile
+    from edgequant.build.build import Build
+    from edgequant.experiment.file import Experiment
+    from edgequant.latency.measure import Latency
+    from edgequant.latency.pace import LatencyModel
+    from edgequant.matching.match import MatchedResult
+    from edgequant.models.steps.quantize import Models
+    from edgequant.report.run import ModelRecord, RunManifest, StageRecord
+
+MANIFEST_NAME = "manifest.json"
+LATENCY_NAME = "latency.parquet"
+ANSWERS_NAME = "answers.parquet"
+
+
+class RunFolder:
+    """The run folder. Its manifest is taken away first and put back last: no manifest, no run."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder and check, before any work, that it may be written.
+
+        Raises:
+            FileAccessError: it is a file, cannot be written to, or holds something else than a run.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            # A trial is the only check that also knows of read-only disks.
+            tempfile.TemporaryFile(dir=path).close()
+        except OSError as error:
+            raise FileAccessError(
+                f"cannot be written to: {error.strerror}",
+                subject=path,
+                next_step="give another folder with --out",
+            ) from error
+        if not self._is_ours() and any(path.iterdir()):
+            raise FileAccessError(
+                "the folder is not empty and holds no run",
+                subject=path,
+                next_step="give another folder with --out",
+            )
+
+    def _is_ours(self) -> bool:
+        if any((self.path / n).exists() for n in (LATENCY_NAME, f"{LATENCY_NAME}.partial")):
+            return True
+        try:
+            manifest = json.loads((self.path / MANIFEST_NAME).read_bytes())
+        except (OSError, ValueError):
+            return False
+        # Many a project has a manifest.json; ours alone tells of an experiment's latencies.
+        return isinstance(manifest, dict) and "latency_models" in manifest
+
+    def write(
+        self,
+        *,
+        experiment: Experiment,
+        experiment_path: Path,
+        profile: BoardProfile,
+        prompts: Sequence[Prompt],
+        models: Models,
+        builds: Mapping[str, Build],
+        answers: Answers,
+        latency: Latency,
+        latency_models: Sequence[LatencyModel],
+        matched: MatchedResult,
+        stages: Sequence[StageRecord],
+    ) -> RunManifest:
+        """Write everything; the manifest last."""
+        from edgequant.matching.files import write_matched
+        from edgequant.report.page import FIGURES_FOLDER, write_report
+        from edgequant.report.run import (
+            BoardRecord,
+            ExperimentRecord,
+            MatchRecord,
+            PromptRecord,
+            ReportInputs,
+            RunManifest,
+        )
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / MANIFEST_NAME).unlink(missing_ok=True)
+        # An earlier run may have had figures that this one does not draw.
+        shutil.rmtree(self.path / FIGURES_FOLDER, ignore_errors=True)
+        _copy(latency.path, self.path / LATENCY_NAME)
+        _copy(answers.path, self.path / ANSWERS_NAME)
+        write_matched(self.path, matched)
+        board_facts = latency.artefact.manifest.details.get("board_facts")
+        generation = answers.artefact.manifest
+        manifest = RunManifest(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            llama_cpp_commit=builds["host"].llama_cpp_commit,
+            experiment=ExperimentRecord(
+                name=experiment.name,
+                description=experiment.description,
+                file=experiment_path.name,
+                sha256=sha256_file(experiment_path),
+                parameters=_without_folders(experiment),
+            ),
+            board=BoardRecord(
+                name=profile.name,
+                kind=profile.kind,
+                latency_source=profile.latency_source,
+                description=profile.description,
+                profile=profile.model_dump(mode="json", exclude={"ssh", "local"}),
+                facts=board_facts if isinstance(board_facts, dict) else {},
+            ),
+            models=_model_records(models),
+            latency_models=list(latency_models),
+            inputs=_inputs(experiment, experiment_path, models, builds, answers, latency),
+            prompts=[
+                PromptRecord(
+                    name=p.name, system=p.system, description=p.description, sha256=p.sha256
+                )
+                for p in prompts
+            ],
+            generation={**generation.parameters, **generation.details},
+            match=MatchRecord(mapping=matched.mapping, notes=list(matched.notes)),
+            tools=_tools(builds),
+            stages=list(stages),
+        )
+        inputs = ReportInputs(manifest, latency.frame, answers.frame(), matched)
+        write_report(self.path, inputs)
+        manifest = manifest.model_copy(update={"files": file_records(self.path)})
+        write_json(self.path / MANIFEST_NAME, manifest.model_dump(mode="json"))
+        return manifest
+
+
+def _copy(source: Path, target: Path) -> None:
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def _without_folders(experiment: Experiment) -> dict[str, object]:
+    """The experiment as plain values, without the absolute paths of this machine."""
+    values = experiment.model_dump(mode="json")
+    values["model"]["folder"] = experiment.model.folder.name
+    values["evaluation"]["questions"] = experiment.evaluation.questions.name
+    return dict(values)
+
+
+def _model_records(models: Models) -> list[ModelRecord]:
+    from edgequant.models.formats.gguf import bytes_per_token
+    from edgequant.report.run import ModelRecord
+
+    records = []
+    for row in models.table():
+        info = models.info(row.quantization)
+        records.append(
+            ModelRecord(
+                quantization=row.quantization,
+                bytes=row.bytes,
+                bits_per_weight=row.bits_per_weight,
+                sha256=row.sha256,
+                file=row.path.name,
+                bytes_per_token=bytes_per_token(info),
+                parameters=info.parameter_count,
+            )
+        )
+    return records
+
+
+def _inputs(
+    experiment: Experiment,
+    experiment_path: Path,
+    models: Models,
+    builds: Mapping[str, Build],
+    answers: Answers,
+    latency: Latency,
+) -> dict[str, str]:
+    """Every input by its hash: files by SHA-256, stages by the keys that find them again."""
+    found = {
+        f"experiment {experiment_path.name}": sha256_file(experiment_path),
+        f"questions {experiment.evaluation.questions.name}": sha256_file(
+            experiment.evaluation.questions
+        ),
+        "llama.cpp source": builds["host"].source.sha256,
+        "stage models (16-bit)": models.base.key,
+        "stage answers": answers.artefact.key,
+        "stage latency": latency.artefact.key,
+    }
+    for name, value in models.base.manifest.inputs.items():
+        found[f"model {name}"] = value
+    for name in models.types:
+        found[f"GGUF {name}"] = models.sha256(name)
+    for role, build in builds.items():
+        for binary, record in build.artefact.manifest.files.items():
+            if binary.startswith("bin/"):
+                found[f"{role} binary {binary.removeprefix('bin/')}"] = record.sha256
+    return found
+
+
+def _tools(builds: Mapping[str, Build]) -> dict[str, str]:
+    tools = {"python": platform.python_version(), "system": sys.platform}
+    for role, build in builds.items():
+        compiler = build.artefact.manifest.details.get("compiler")
+        if compiler is not None:
+            tools[f"{role} compiler"] = str(compiler)
+    return tools

@@ -1,0 +1,347 @@
+"""The whole line for one experiment; each stage is found again where its inputs are the same.
+
+The order is the data's, but for one thing: answers come before latencies, because the board is
+measured with a prompt that the model was really asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgequant.core.artefact import Store
+from edgequant.core.disk import disk_full_explained
+from edgequant.core.progress import say
+from edgequant.experiment.file import Experiment
+from edgequant.experiment.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from edgequant.answers.prompts import Prompt
+    from edgequant.answers.questions import Question
+    from edgequant.answers.table import Answers
+    from edgequant.boards.board import Board
+    from edgequant.boards.profile import BoardProfile
+    from edgequant.build.build import Build
+    from edgequant.latency.measure import Latency
+    from edgequant.latency.pace import LatencyModel
+    from edgequant.latency.predict.instructions import InstructionCounts
+    from edgequant.matching.match import MatchedResult
+    from edgequant.models.steps.quantize import Models
+    from edgequant.report.run import RunManifest, StageRecord
+
+Clock = Literal["host", "instructions"]
+
+STAGES = 8
+# The virtual board is where instructions are counted, whatever board is predicted.
+COUNTING_BOARD = "virtual"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep leaves behind."""
+
+    folder: Path
+    manifest: RunManifest
+    matched: MatchedResult
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / "report.html"
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for ``--json``."""
+        return {
+            "folder": str(self.folder),
+            "report": str(self.report),
+            "stages": [stage.model_dump(mode="json") for stage in self.manifest.stages],
+            "best": self.matched.best.to_dicts(),
+            "crossovers": self.matched.crossovers.to_dicts(),
+            "notes": list(self.matched.notes),
+        }
+
+
+@dataclass
+class _Stages:
+    """Says where the line is, and notes how long each stage took."""
+
+    records: list[StageRecord] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def run(self, title: str) -> Iterator[None]:
+        from edgequant.report.run import StageRecord
+
+        say(f"[{len(self.records) + 1}/{STAGES}] {title}")
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        self.records.append(StageRecord(name=title, seconds=round(seconds, 2)))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything an experiment names, read and checked before any work starts."""
+
+    profile: BoardProfile
+    predicted: list[BoardProfile]
+    prompts: list[Prompt]
+    questions: list[Question]
+    types: tuple[str, ...]
+
+
+def sweep(
+    experiment: Experiment, path: Path, out: Path, *, store: Store | None = None
+) -> SweepResult:
+    """Walk the whole line for one experiment.
+
+    Args:
+        experiment: what to do; its relative paths made absolute.
+        path: the file it was read from.
+        out: the run folder; one that this function wrote before is written anew.
+        store: where artefacts are kept, by default the cache.
+
+    Raises:
+        EdgequantError: of the class of whatever went wrong; every finished stage is kept.
+    """
+    store = store if store is not None else Store()
+    inputs = _read_inputs(experiment)
+    folder = RunFolder(out)
+    stages = _Stages()
+    with stages.run("Build the tools for this host"):
+        host = _build("host", store)
+    with stages.run(f"Build static binaries for {inputs.profile.name}"):
+        board_build = _build(inputs.profile.build.target, store, experiment.board.tools)
+    with stages.run(f"Convert and quantize {experiment.model.folder.name}"):
+        models = _quantize(experiment, inputs, host, store)
+    _check_board(inputs.profile)
+    with stages.run(f"Ask {len(inputs.questions)} questions of {len(models.types)} quantizations"):
+        answers = _generate(experiment, inputs, models, host, store)
+    prompt = _measured_prompt(answers.frame())
+    with stages.run(f"Deploy to {inputs.profile.name} and measure"):
+        latency = _measure(experiment, inputs.profile, models, board_build, prompt, store)
+    with stages.run("Latencies of the what-ifs"):
+        what_if = _what_if_models(experiment, inputs, models, prompt, answers, store)
+    with stages.run("Match answers and seconds"):
+        matched = _match(experiment, answers, [*latency.models, *what_if])
+    with stages.run("Draw the report"), disk_full_explained(out):
+        manifest = folder.write(
+            experiment=experiment,
+            experiment_path=path,
+            profile=inputs.profile,
+            prompts=inputs.prompts,
+            models=models,
+            builds={"host": host, "board": board_build},
+            answers=answers,
+            latency=latency,
+            latency_models=[*latency.models, *what_if],
+            matched=matched,
+            stages=stages.records,
+        )
+    return SweepResult(folder.path, manifest, matched)
+
+
+def _read_inputs(experiment: Experiment) -> _Inputs:
+    """Read every small file first: a misspelt name must not surface after an hour of work."""
+    from edgequant.answers.prompts import load_prompt, render
+    from edgequant.answers.questions import load_questions
+    from edgequant.boards.profile import load_profile
+    from edgequant.latency.measure import check_threads
+    from edgequant.models.folder import check_model_folder
+    from edgequant.models.steps.quantize import canonical_types
+
+    check_model_folder(experiment.model.folder)
+    evaluation = experiment.evaluation
+    prompts = [load_prompt(name) for name in evaluation.prompts]
+    for prompt in prompts:
+        for budget in evaluation.stated_budgets:
+            render(prompt, "", budget)  # Refuses a budget that cannot be told.
+    profile = load_profile(experiment.board.name)
+    check_threads(profile, experiment.measure.threads, _clock(experiment, profile))
+    return _Inputs(
+        profile=profile,
+        predicted=[load_profile(w.board) for w in experiment.what_if if w.board is not None],
+        prompts=prompts,
+        questions=load_questions(evaluation.questions, evaluation.limit),
+        types=canonical_types(experiment.model.types),
+    )
+
+
+def _build(target: str, store: Store, tools: list[str] | None = None) -> Build:
+    from edgequant.build.build import build
+
+    return build(target, tools=tools, store=store)
+
+
+def _quantize(experiment: Experiment, inputs: _Inputs, host: Build, store: Store) -> Models:
+    from edgequant.models.steps.quantize import quantize
+
+    return quantize(
+        experiment.model.folder,
+        inputs.types,
+        host=host,
+        output_type=experiment.model.output_type,
+        store=store,
+    )
+
+
+def _check_board(profile: BoardProfile) -> None:
+    """A board that does not answer should say so before the questions are asked, not after."""
+    if profile.kind == "virtual":
+        return
+    from edgequant.boards.board import open_board
+
+    with open_board(profile):
+        pass
+
+
+def _generate(
+    experiment: Experiment, inputs: _Inputs, models: Models, host: Build, store: Store
+) -> Answers:
+    from edgequant.answers.generate import generate
+
+    evaluation = experiment.evaluation
+    return generate(
+        {name: models.gguf(name) for name in models.types},
+        server_binary=host.binary("llama-server"),
+        llama_cpp_commit=host.llama_cpp_commit,
+        prompts=inputs.prompts,
+        stated_budgets=evaluation.stated_budgets,
+        questions=inputs.questions,
+        max_tokens=evaluation.max_tokens,
+        wrapper=evaluation.wrapper,
+        cache_type_k=experiment.measure.cache_type_k,
+        cache_type_v=experiment.measure.cache_type_v,
+        store=store,
+        model_sha256={name: models.sha256(name) for name in models.types},
+    )
+
+
+def _measured_prompt(answers: pl.DataFrame) -> str:
+    """The first question under the first prompt: the same one when more questions are added."""
+    import polars as pl
+
+    return str(answers.filter(pl.col("stated_budget").is_null())["rendered_prompt"][0])
+
+
+def _measure(
+    experiment: Experiment,
+    profile: BoardProfile,
+    models: Models,
+    build: Build,
+    prompt: str,
+    store: Store,
+) -> Latency:
+    from edgequant.latency.measure import find_latency, measure
+
+    clock = _clock(experiment, profile)
+    settings = experiment.measure.model_dump(exclude={"clock"})
+    files = {name: models.gguf(name) for name in models.types}
+    found = find_latency(
+        profile, files, build=build, prompt=prompt, store=store, clock=clock, **settings
+    )
+    if found is not None:
+        return found
+    with _connected(profile, clock) as board:
+        return measure(
+            board, files, build=build, prompt=prompt, store=store, clock=clock, **settings
+        )
+
+
+def _clock(experiment: Experiment, profile: BoardProfile) -> Clock:
+    """A real board has but its own clock."""
+    return experiment.measure.clock if profile.kind == "virtual" else "host"
+
+
+@contextlib.contextmanager
+def _connected(profile: BoardProfile, clock: Clock) -> Iterator[Board]:
+    """A connected board; a virtual one is started for the block if it is not up."""
+    from edgequant.boards.board import open_board
+
+    with contextlib.ExitStack() as stack:
+        if profile.kind == "virtual":
+            from edgequant.boards.virtual.machine import virtual_board
+
+            stack.enter_context(virtual_board(profile.name, clock=clock))
+        yield stack.enter_context(open_board(profile))
+
+
+def _what_if_models(
+    experiment: Experiment,
+    inputs: _Inputs,
+    models: Models,
+    prompt: str,
+    answers: Answers,
+    store: Store,
+) -> list[LatencyModel]:
+    """Latencies that nobody measured on this board: predicted ones, and the study's."""
+    from edgequant.latency.pace import study_models
+
+    found: list[LatencyModel] = []
+    for profile in inputs.predicted:
+        found += _predict(experiment, profile, models, prompt, answers, store)
+    if any(what_if.kind == "study" for what_if in experiment.what_if):
+        found += [model for model in study_models() if model.quantization in models.types]
+    return found
+
+
+def _predict(
+    experiment: Experiment,
+    profile: BoardProfile,
+    models: Models,
+    prompt: str,
+    answers: Answers,
+    store: Store,
+) -> list[LatencyModel]:
+    from edgequant.latency.predict.roofline import ModelSize, predict
+    from edgequant.models.formats.gguf import bytes_per_token
+
+    infos = {name: models.info(name) for name in models.types}
+    sizes = {
+        name: ModelSize(file_bytes=info.file_bytes, bytes_per_token=bytes_per_token(info))
+        for name, info in infos.items()
+    }
+    counts = _count_instructions(experiment, profile, models, prompt, store)
+    prompt_tokens = round(float(answers.frame()["prompt_tokens"].mean()))  # type: ignore[arg-type]
+    predictions = predict(profile, sizes, counts, prompt_tokens=prompt_tokens)
+    return [prediction.model for prediction in predictions]
+
+
+def _count_instructions(
+    experiment: Experiment, profile: BoardProfile, models: Models, prompt: str, store: Store
+) -> dict[str, InstructionCounts]:
+    """Instructions per token of the very binary that the predicted board would run."""
+    from edgequant.boards.profile import load_profile
+    from edgequant.latency.predict.instructions import count_instructions, find_instructions
+
+    build = _build(profile.build.target, store, experiment.board.tools)
+    counting = load_profile(COUNTING_BOARD)
+    files = {name: models.gguf(name) for name in models.types}
+    repack = experiment.measure.repack
+    found = find_instructions(
+        counting, files, build=build, prompt=prompt, repack=repack, store=store
+    )
+    if found is not None:
+        return found
+    with _connected(counting, "instructions") as board:
+        return count_instructions(
+            board, files, build=build, prompt=prompt, repack=repack, store=store
+        )
+
+
+def _match(
+    experiment: Experiment, answers: Answers, latencies: list[LatencyModel]
+) -> MatchedResult:
+    from edgequant.matching.match import match
+
+    return match(
+        answers.frame(),
+        latencies,
+        experiment.evaluation.budgets,
+        time_limits_seconds=experiment.time_limits_seconds,
+    )

@@ -1,0 +1,1 @@
+"""Latencies of boards that nobody measured."""

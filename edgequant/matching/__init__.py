@@ -1,0 +1,1 @@
+"""Answers and seconds joined: grades, cuts, crossovers, intervals. Pure."""

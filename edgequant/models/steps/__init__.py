@@ -1,0 +1,1 @@
+"""The steps that make one model file from another."""

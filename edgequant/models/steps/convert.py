@@ -1,0 +1,202 @@
+"""Turn a checked Hugging Face folder into one 16-bit GGUF with the pinned tree's converter."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+from edgequant.core.errors import (
+    ConversionError,
+    DiskFullError,
+    EdgequantError,
+    ModelFolderError,
+    ToolMissingError,
+)
+from edgequant.core.process import run_logged
+from edgequant.core.progress import Task
+from edgequant.models.folder import ModelFolder
+from edgequant.models.formats.gguf import GgufInfo, read_gguf
+
+OutputType = Literal["auto", "f16", "bf16"]
+CONVERTER = "convert_hf_to_gguf.py"
+CONVERTER_PACKAGES = ("torch", "transformers", "sentencepiece", "safetensors", "google.protobuf")
+INSTALL_COMMAND = f"{sys.executable} -m pip install 'edgequant[convert]'"
+SPARE_BYTES = 64 << 20
+"""What is left free on the disk beside the file itself."""
+
+_PERCENT = re.compile(r"Writing:\s+(\d+)%")
+
+
+def resolve_output_type(wanted: OutputType, dtype: str) -> Literal["f16", "bf16"]:
+    """``auto`` keeps bfloat16 as it is; everything else becomes f16."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if dtype == "bfloat16" else "f16"
+
+
+def check_converter(source: Path) -> Path:
+    """The converter of a llama.cpp tree, with what it imports installed.
+
+    Raises:
+        ConversionError: the tree has no converter.
+        ToolMissingError: a Python package is missing.
+    """
+    converter = source / CONVERTER
+    if not converter.is_file():
+        raise ConversionError(f"this llama.cpp tree has no {CONVERTER}", subject=source)
+    missing = [name for name in CONVERTER_PACKAGES if not _installed(name)]
+    if missing:
+        raise ToolMissingError(
+            f"the converter needs {', '.join(missing)}, not installed in {sys.prefix}",
+            next_step=INSTALL_COMMAND,
+        )
+    return converter
+
+
+def supported_architectures(source: Path) -> frozenset[str] | None:
+    """The text models the tree's converter knows; None where an older tree has no such list."""
+    try:
+        module = ast.parse((source / "conversion" / "__init__.py").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return None
+    for statement in module.body:
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.target.id == "TEXT_MODEL_MAP"
+            and isinstance(statement.value, ast.Dict)
+        ):
+            keys = statement.value.keys
+            return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
+    return None
+
+
+def check_architecture(folder: ModelFolder, source: Path) -> None:
+    """Refuse a model that the converter does not know.
+
+    Raises:
+        ModelFolderError: naming the architecture and its nearest known relatives.
+    """
+    known = supported_architectures(source)
+    if known is None or folder.architecture in known:
+        return
+    import difflib
+
+    close = difflib.get_close_matches(folder.architecture, known, n=3)
+    hint = f"; it knows {', '.join(close)}" if close else ""
+    raise ModelFolderError(
+        f"architecture {folder.architecture} is not supported by this llama.cpp's converter{hint}",
+        subject=folder.path / "config.json",
+        next_step="choose another model, or build with a llama.cpp that supports it (--source)",
+    )
+
+
+def check_space(where: Path, needed_bytes: int, what: str) -> None:
+    """Stop before a disk fills up, not after.
+
+    Raises:
+        DiskFullError: less is free than needed.
+    """
+    free = shutil.disk_usage(where).free
+    if free < needed_bytes + SPARE_BYTES:
+        raise DiskFullError(
+            f"{what} takes about {needed_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            subject=where,
+            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+        )
+
+
+def disk_full(error: EdgequantError, where: Path) -> bool:
+    """Was a failed program's reason that the disk filled up?"""
+    return (
+        os.strerror(errno.ENOSPC) in error.cause
+        or "[Errno 28]" in error.cause
+        or shutil.disk_usage(where).free < 1 << 20
+    )
+
+
+def convert(
+    folder: ModelFolder,
+    converter: Path,
+    output_type: Literal["f16", "bf16"],
+    out: Path,
+    *,
+    log: Path,
+    shown: Task | None = None,
+) -> GgufInfo:
+    """Run the converter; ``out`` is whole when this returns.
+
+    Args:
+        folder: the checked model folder.
+        converter: path of the tree's ``convert_hf_to_gguf.py``.
+        output_type: type of the weights (norms stay f32).
+        out: file to write.
+        log: file that keeps the converter's output.
+        shown: progress, in percent.
+
+    Raises:
+        ConversionError: the converter failed; the message has its last lines.
+        DiskFullError: the disk filled up.
+        GgufError: the converter wrote a damaged file.
+    """
+
+    def on_line(line: str) -> None:
+        if shown is not None and (found := _PERCENT.search(line)):
+            shown.update(float(found[1]))
+
+    try:
+        run_logged(
+            [
+                sys.executable,
+                converter,
+                folder.path,
+                "--outfile",
+                out,
+                "--outtype",
+                output_type,
+                "--model-name",
+                folder.name,
+            ],
+            log=log,
+            error=ConversionError,
+            what=f"converting {folder.name} to GGUF",
+            env=converter_environment(converter.parent),
+            on_line=on_line,
+        )
+    except ConversionError as error:
+        if disk_full(error, out.parent):
+            raise DiskFullError(
+                "no space left while converting",
+                subject=out.parent,
+                next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+            ) from error
+        raise
+    return read_gguf(out)
+
+
+def converter_environment(source: Path) -> dict[str, str]:
+    """The converter's environment: the tree's own gguf-py first, and no network."""
+    environment = dict(os.environ)
+    environment.pop("NO_LOCAL_GGUF", None)
+    path = [str(source / "gguf-py"), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
+    # The tree is known by its hash: nothing may be written into it.
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment["HF_HUB_OFFLINE"] = "1"
+    environment["TOKENIZERS_PARALLELISM"] = "false"
+    return environment
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,1 +1,0 @@
-"""Build llama.cpp and the probe: source pin, compilers, CMake, audit of what was built."""

@@ -1,0 +1,273 @@
+"""Generation: every answer once, none lost, none asked twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgequant.answers.cache import AnswerCache, decode_pieces, make_answer
+from edgequant.answers.generate import default_workers, generate
+from edgequant.answers.mirrors.llama_server import Completion
+from edgequant.answers.prompts import Prompt, load_prompt
+from edgequant.answers.questions import Question
+from edgequant.answers.table import Answers
+from edgequant.core.artefact import Store
+from edgequant.core.errors import (
+    ArtefactError,
+    ExperimentError,
+    GgufError,
+    MirrorError,
+    PromptError,
+    ToolMissingError,
+)
+from tests.answers.conftest import write_model
+
+GIGABYTE = 10**9
+Run = Callable[..., Answers]
+
+
+@pytest.fixture
+def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Has one line for each answer that the servers were asked for."""
+    path = tmp_path / "requests"
+    path.touch()
+    monkeypatch.setenv("FAKE_REQUESTS", str(path))
+    return path
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    fake_server: Path,
+    model: Path,
+    questions: list[Question],
+    requests: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """``generate`` with small defaults; any argument can be given anew."""
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    defaults: dict[str, object] = {
+        "models": {"Q8_0": model},
+        "server_binary": fake_server,
+        "llama_cpp_commit": "0c1e57098",
+        "prompts": [load_prompt("cot")],
+        "stated_budgets": [8],
+        "questions": questions,
+        "max_tokens": 64,
+        "workers": 1,
+        "store": Store(tmp_path / "store"),
+    }
+
+    def call(**changes: object) -> Answers:
+        values = {**defaults, **changes}
+        return generate(values.pop("models"), **values)  # type: ignore[arg-type]
+
+    return call
+
+
+def asked(requests: Path) -> int:
+    return len(requests.read_text().splitlines())
+
+
+def test_the_table(run: Run, questions: list[Question], model: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "Q2_K.gguf", name="other")
+    answers = run(
+        models={"Q2_K": other, "Q8_0": model},
+        prompts=[load_prompt("cot"), load_prompt("aav")],
+        workers=2,
+    )
+    frame = answers.frame()
+    assert frame.height == 2 * 2 * 2 * len(questions)
+    key = ["quantization", "prompt", "stated_budget", "question_id"]
+    assert frame.select(key).is_unique().all()
+    assert set(frame["stated_budget"].to_list()) == {None, 8}
+    assert frame["expected_answer"].to_list()[:5] == [2, 4, 6, 8, 10]
+    assert frame["quantization"].to_list() == ["Q2_K"] * 20 + ["Q8_0"] * 20
+    assert frame.schema["token_ids"] == pl.List(pl.Int32)
+    stated = frame.filter(pl.col("stated_budget") == 8)
+    assert stated["token_ids"].list.len().max() == 8
+    assert (stated["max_tokens"] == 8).all()
+    assert stated["rendered_prompt"].str.contains("UNDER 4 tokens", literal=True).all()
+    free = frame.filter(pl.col("stated_budget").is_null())
+    assert (free["stop_reason"] == "eos").all()
+    assert not free["rendered_prompt"].str.contains("UNDER").any()
+    assert (frame["token_texts"].list.join("") == frame["text"]).all()
+    assert (frame["token_texts"].list.len() == frame["token_ids"].list.len()).all()
+    assert (frame["slots"] == 1).all()
+    assert not frame["prompt_cache"].any()
+    manifest = answers.artefact.manifest
+    assert manifest.inputs["model Q2_K"] == frame["model_sha256"][0]
+    assert manifest.llama_cpp_commit == "0c1e57098"
+
+
+def test_any_number_of_workers_gives_the_same_rows(run: Run, tmp_path: Path) -> None:
+    one = run(workers=1, store=Store(tmp_path / "one")).frame()
+    # Without the answers kept by the first call the second has to ask for itself.
+    for path in (tmp_path / "cache" / "answers").iterdir():
+        path.unlink()
+    assert run(workers=3, store=Store(tmp_path / "three")).frame().equals(one)
+
+
+def test_nothing_is_asked_twice(run: Run, requests: Path, questions: list[Question]) -> None:
+    first = run()
+    assert asked(requests) == 10
+    assert run().artefact.key == first.artefact.key
+    assert asked(requests) == 10
+    more = [*questions, Question("0006-aaaaaaaa", "What is 6 + 6?", 12, "")]
+    run(questions=more)
+    assert asked(requests) == 12
+    run(stated_budgets=[8, 16])
+    assert asked(requests) == 17
+    run(prompts=[load_prompt("cot"), load_prompt("aav")])
+    assert asked(requests) == 27
+    run(questions=questions[:2], stated_budgets=[])
+    assert asked(requests) == 27
+
+
+def test_what_can_change_an_answer_is_asked_anew(
+    run: Run, requests: Path, tmp_path: Path, model: Path
+) -> None:
+    run()
+    count = asked(requests)
+    for change in (
+        {"llama_cpp_commit": "1111111"},
+        {"context": 2048},
+        {"threads": 2},
+        {"cache_type_k": "q8_0"},
+        {"wrapper": "chatml"},
+        {"models": {"Q8_0": write_model(tmp_path / "changed.gguf", name="changed")}},
+    ):
+        run(**change)
+        assert asked(requests) == count + 10, f"{change} must not take the answers kept"
+        count += 10
+    run(max_tokens=32)
+    assert asked(requests) == count + 5, "answers to stated budgets have their own limit"
+
+
+def test_the_same_question_twice_is_in_the_table_twice(run: Run, questions: list[Question]) -> None:
+    again = Question("0009-aaaaaaaa", questions[0].question, 2, "")
+    frame = run(questions=[questions[0], again], stated_budgets=[]).frame()
+    assert frame["question_id"].to_list() == [questions[0].id, again.id]
+    assert frame["text"].n_unique() == 1
+
+
+def test_a_broken_run_goes_on_where_it_stopped(
+    run: Run, requests: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "die-after-3")
+    with pytest.raises(MirrorError, match="out of memory") as caught:
+        run(workers=1)
+    assert "question 0004-aaaaaaaa, prompt cot, Q8_0" in caught.value.cause
+    assert asked(requests) == 3
+    assert not list((tmp_path / "store" / "answers").glob("*/answers.parquet"))
+    monkeypatch.setenv("FAKE_MODE", "")
+    assert run(workers=1).frame().height == 10
+    assert asked(requests) == 10
+    assert not list((tmp_path / "store" / "answers").glob("*.work"))
+
+
+def test_chatml_is_rendered_here(run: Run, tmp_path: Path) -> None:
+    bare = write_model(tmp_path / "bare.gguf", template=False)
+    frame = run(models={"Q8_0": bare}, wrapper="chatml").frame()
+    assert frame["rendered_prompt"].str.starts_with("<|im_start|>system\n").all()
+    with pytest.raises(MirrorError, match="no chat template"):
+        run(models={"Q8_0": bare}, wrapper="template")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"models": {}}, ExperimentError),
+        ({"questions": []}, ExperimentError),
+        ({"prompts": []}, ExperimentError),
+        ({"max_tokens": 0}, ExperimentError),
+        ({"workers": 0}, ExperimentError),
+        ({"stated_budgets": [1]}, PromptError),
+        ({"prompts": [Prompt(name="a", system="x")]}, PromptError),
+        ({"prompts": [load_prompt("cot"), load_prompt("cot")]}, ExperimentError),
+        ({"models": {"Q8_0": Path("/absent.gguf")}}, GgufError),
+        ({"server_binary": Path("/absent")}, ToolMissingError),
+    ],
+)
+def test_wrong_inputs_are_seen_before_anything_starts(
+    run: Run, requests: Path, change: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        run(**change)
+    assert asked(requests) == 0
+
+
+def test_kept_answers_that_are_damaged_are_not_trusted(run: Run, tmp_path: Path) -> None:
+    run()
+    (kept,) = (tmp_path / "cache" / "answers").glob("*.sqlite")
+    kept.write_bytes(b"this was a data base once" * 100)
+    with pytest.raises(ArtefactError, match="kept answers") as caught:
+        run(max_tokens=63)
+    assert caught.value.subject == str(kept)
+
+
+def test_a_half_written_row_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with AnswerCache(path) as cache:
+        cache.put_rendering("whole", "text")
+        # As after kill -9: the log of what was written is cut in the middle of its last row.
+        cache.put_rendering("torn", "x" * 20_000)
+        log = path.with_name(path.name + "-wal").read_bytes()
+        data = path.read_bytes()
+    killed = tmp_path / "killed.sqlite"
+    killed.write_bytes(data)
+    killed.with_name(killed.name + "-wal").write_bytes(log[:-1000])
+    with AnswerCache(killed) as cache:
+        assert cache.get_rendering("whole") == "text"
+        assert cache.get_rendering("torn") is None
+
+
+def test_a_text_that_ends_an_answer_is_no_part_of_it() -> None:
+    pieces = [b"Six.", b"<|im", b"_end", b"|>"]
+    completion = Completion([7, 8, 9, 10], pieces, "Six.", "eos", 3, 0.1, 0.2)
+    answer = make_answer(completion, stop=["<|im_end|>"])
+    assert answer.text == "Six."
+    assert answer.token_texts == ["Six.", "", "", ""]
+    assert answer.token_ids == [7, 8, 9, 10], "they took their time, so they count"
+    assert make_answer(completion).text == "Six.<|im_end|>"
+
+
+def test_a_folder_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "answers.sqlite").mkdir()
+    with pytest.raises(ArtefactError, match="cannot be read or written"):
+        AnswerCache(tmp_path / "answers.sqlite")
+
+
+@given(st.text(), st.data())
+def test_pieces_cut_anywhere_join_to_the_text(text: str, data: st.DataObject) -> None:
+    raw = text.encode("utf-8", "surrogatepass") if text.isascii() else text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    pieces = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    texts = decode_pieces(pieces)
+    assert "".join(texts) == text
+    assert len(texts) == len(pieces)
+    for count in range(len(pieces) + 1):
+        prefix = b"".join(pieces[:count]).decode(errors="ignore")
+        assert "".join(texts[:count]) == prefix, "a character not yet whole adds nothing"
+
+
+def test_workers_are_bounded_by_cores_and_memory() -> None:
+    assert default_workers(1, GIGABYTE, cores=2, available_bytes=64 * GIGABYTE) == 2
+    assert default_workers(4, GIGABYTE, cores=8, available_bytes=64 * GIGABYTE) == 2
+    assert default_workers(1, 8 * GIGABYTE, cores=16, available_bytes=64 * GIGABYTE) == 3
+    assert default_workers(1, 8 * GIGABYTE, cores=16, available_bytes=GIGABYTE) == 1
+    assert default_workers(8, GIGABYTE, cores=2, available_bytes=64 * GIGABYTE) == 1
+
+
+def test_the_manifest_names_all_inputs(run: Run, requests: Path) -> None:
+    answers = run()
+    manifest = json.loads((answers.artefact.folder / "manifest.json").read_text())
+    assert set(manifest["inputs"]) == {"model Q8_0", "prompt cot", "questions", "llama-server"}
+    assert manifest["parameters"]["sampling"]["temperature"] == 0.0
+    assert manifest["parameters"]["policy"]["slots"] == 1

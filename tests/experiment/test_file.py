@@ -1,0 +1,70 @@
+"""Experiment files: what is accepted, and what the error says when it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.errors import ExperimentError
+from edgequant.experiment.file import load_experiment
+
+MINIMAL = """
+name = "mine"
+[model]
+folder = "model"
+types = ["Q2_K", "Q8_0"]
+[board]
+name = "rk3568"
+[evaluation]
+questions = "questions.jsonl"
+prompts = ["cot"]
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    experiment, path = load_experiment(write(tmp_path, MINIMAL))
+    assert experiment.model.folder == tmp_path / "model"
+    assert experiment.evaluation.questions == tmp_path / "questions.jsonl"
+    assert path == tmp_path / "mine.toml"
+
+
+def test_absolute_paths_stay(tmp_path: Path) -> None:
+    text = MINIMAL.replace('"model"', '"/srv/model"')
+    assert load_experiment(write(tmp_path, text))[0].model.folder == Path("/srv/model")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (('name = "mine"', "name = 'mine'\nspeling = 1"), "speling"),
+        (('types = ["Q2_K", "Q8_0"]', "types = []"), "model.types"),
+        (('prompts = ["cot"]', 'prompts = ["cot"]\nbudgets = [0]'), "evaluation.budgets.0"),
+        (('prompts = ["cot"]', 'prompts = ["cot"]\n[[what_if]]\nkind = "predicted"'), "board"),
+        (('folder = "model"', ""), "model.folder"),
+        (("[model]", "[model"), "TOML"),
+        (('name = "mine"', 'name = "../mine"'), "name"),
+        (('name = "mine"', 'name = ".."'), "name"),
+        (('name = "mine"', 'name = ""'), "name"),
+        (('name = "mine"', 'name = "mine"\ntime_limits_seconds = [inf]'), "time_limits_seconds.0"),
+        (('prompts = ["cot"]', 'prompts = ["cot", "cot"]'), "evaluation.prompts: cot"),
+        (("[evaluation]", '[measure]\ncache_type_k = "q9"\n[evaluation]'), "q9.*q8_0"),
+        (("[evaluation]", 'tools = ["llama-bench"]\n[evaluation]'), "board.tools.*probe"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:
+    with pytest.raises(ExperimentError, match=named) as caught:
+        load_experiment(write(tmp_path, MINIMAL.replace(*change)))
+    assert str(tmp_path / "mine.toml") in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ExperimentError) as caught:
+        load_experiment("no-such-experiment")
+    assert caught.value.next_step is not None

@@ -1,0 +1,50 @@
+"""The run folder: what is refused before any work, and what of an earlier run is taken away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgequant.core.errors import FileAccessError
+from edgequant.experiment.run_folder import RunFolder
+
+
+def test_a_folder_is_made_at_once(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["file", "file/run"])
+def test_a_file_is_no_run_folder(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(FileAccessError, match="--out"):
+        RunFolder(tmp_path / below)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused() -> None:
+    with pytest.raises(FileAccessError, match="/proc"):
+        RunFolder(Path("/proc/edgequant-run"))
+    with pytest.raises(FileAccessError, match="/proc"):
+        RunFolder(Path("/proc"))
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "manifest.json"])
+def test_what_is_not_a_run_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(json.dumps({"name": "another project"}))
+    with pytest.raises(FileAccessError, match="holds no run"):
+        RunFolder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["latency.parquet", "latency.parquet.partial"])
+def test_a_run_that_was_cut_short_is_taken_up(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    RunFolder(tmp_path)
+
+
+def test_a_run_is_known_by_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"latency_models": []}))
+    (tmp_path / "report.html").touch()
+    RunFolder(tmp_path)
