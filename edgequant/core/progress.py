@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -23,6 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.progress import Task as RichTask
+from rich.table import Table
 
 from edgequant.core.interrupts import keep_interruptible
 
@@ -66,12 +68,17 @@ class _BarTask(Task):
     def __init__(self, progress: Progress, description: str, total: float | None, unit: Unit):
         super().__init__(description, total, unit)
         self._progress = progress
-        self._id: TaskID = progress.add_task(description, total=total)
+        self._id: TaskID = progress.add_task(description, total=total, unit=unit)
 
     def _show(self) -> None:
         self._progress.update(
             self._id, completed=self.completed, total=self.total, description=self.description
         )
+
+    def leave(self) -> None:
+        """Make room for what others still show."""
+        self._progress.remove_task(self._id)
+        say(f"{self.description} done")
 
 
 class _LineTask(Task):
@@ -95,20 +102,68 @@ def task(description: str, total: float | None = None, unit: Unit = "items") -> 
     """
     keep_interruptible()
     # A dumb terminal cannot redraw a bar: rich would show it once, at the end.
-    shown = _bars if console.is_terminal and not console.is_dumb_terminal else _lines
+    bars = console.is_terminal and not console.is_dumb_terminal
+    shown = _display.show if bars else _lines
     with shown(description, total, unit) as shown_task:
         yield shown_task
 
 
-@contextlib.contextmanager
-def _bars(description: str, total: float | None, unit: Unit) -> Iterator[Task]:
-    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
-    if unit == "bytes":
-        columns += [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
-    else:
-        columns += [MofNCompleteColumn(), TimeElapsedColumn()]
-    with Progress(*columns, console=console) as progress:
-        yield _BarTask(progress, description, total, unit)
+class _Display:
+    """The terminal's one place for bars: host and boards work at the same time, and share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._tasks = 0
+
+    @contextlib.contextmanager
+    def show(self, description: str, total: float | None, unit: Unit) -> Iterator[Task]:
+        with self._lock:
+            if self._progress is None:
+                self._progress = Progress(*_columns(), console=console)
+                self._progress.start()
+            self._tasks += 1
+            progress = self._progress
+        shown = _BarTask(progress, description, total, unit)
+        try:
+            yield shown
+        finally:
+            with self._lock:
+                self._tasks -= 1
+                if self._tasks == 0:
+                    progress.stop()
+                    self._progress = None
+                else:
+                    shown.leave()
+
+
+_display = _Display()
+
+
+def _columns() -> list[ProgressColumn]:
+    return [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _AmountColumn(),
+        TimeElapsedColumn(),
+    ]
+
+
+class _AmountColumn(ProgressColumn):
+    """How much is done: a number of things, or bytes with their rate and the time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_unit: dict[str, tuple[ProgressColumn, ...]] = {
+            "items": (MofNCompleteColumn(),),
+            "bytes": (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()),
+        }
+
+    def render(self, task: RichTask) -> RenderableType:
+        row = Table.grid(padding=(0, 1))
+        row.add_row(*(column(task) for column in self._of_unit[task.fields["unit"]]))
+        return row
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""What walks the graph of an experiment."""
