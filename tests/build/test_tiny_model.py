@@ -16,7 +16,8 @@ from edgequant.build.proof.tiny_model import (
     vocabulary,
     write_tiny_model,
 )
-from edgequant.models.formats.gguf import TENSOR_TYPES, read_gguf
+from edgequant.models.formats.gguf import read_gguf
+from edgequant.models.formats.types import tensor_types
 
 SHA256 = "c0797432585ea20cf2d9d08bf03beb06adaf74afe90012e8f43476f405033065"
 
@@ -54,7 +55,7 @@ def test_rows_can_be_repacked() -> None:
 @pytest.mark.parametrize("name", sorted(WEIGHT_TYPES))
 def test_blocks_are_as_long_as_the_format_says(name: str) -> None:
     stored = WEIGHT_TYPES[name]
-    known = TENSOR_TYPES[stored.number]
+    known = tensor_types()[stored.number]
     assert (known.name, known.block_elements, known.block_bytes) == (
         name,
         stored.block_elements,

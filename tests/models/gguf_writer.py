@@ -7,9 +7,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgequant.models.formats.gguf import TENSOR_TYPES
+from edgequant.models.formats.types import tensor_types
 
-NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
+NUMBERS = {kind.name: number for number, kind in tensor_types().items()}
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TensorSpec:
 
     @property
     def bytes(self) -> int:
-        kind = TENSOR_TYPES[NUMBERS[self.type]]
+        kind = tensor_types()[NUMBERS[self.type]]
         return math.prod(self.shape) // kind.block_elements * kind.block_bytes
 
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgequant.core.errors import GgufError
-from edgequant.models.formats.gguf import TENSOR_TYPES, bytes_per_token, read_gguf, read_tokens
+from edgequant.models.formats.gguf import bytes_per_token, read_gguf, read_tokens
+from edgequant.models.formats.types import tensor_types
 from tests.models.gguf_writer import NUMBERS, TensorSpec, gguf, string
 
 LLAMA = {"general.architecture": "llama", "general.file_type": 10}
@@ -29,7 +30,7 @@ def tensor_specs(draw: st.DrawFn) -> list[TensorSpec]:
     names = draw(st.lists(st.text("abcw.0123é", min_size=1, max_size=20), unique=True, max_size=5))
     specs = []
     for name in names:
-        kind = TENSOR_TYPES[NUMBERS[draw(st.sampled_from(sorted(NUMBERS)))]]
+        kind = tensor_types()[NUMBERS[draw(st.sampled_from(sorted(NUMBERS)))]]
         row = kind.block_elements * draw(st.integers(1, 3))
         rest = draw(st.lists(st.integers(1, 3), max_size=3))
         specs.append(TensorSpec(name, (row, *rest), kind.name))

@@ -11,9 +11,10 @@ import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from edgequant.core.errors import GgufError
+from edgequant.models.formats.types import file_types, tensor_types
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -30,93 +31,6 @@ MAX_KEPT_ARRAY = 64
 Scalar = int | float | bool | str
 Value = Scalar | tuple[Scalar, ...]
 
-
-class TensorType(NamedTuple):
-    """A ggml type: its name, and that ``block_elements`` values take ``block_bytes`` bytes."""
-
-    name: str
-    block_elements: int
-    block_bytes: int
-
-
-TENSOR_TYPES: Mapping[int, TensorType] = {
-    0: TensorType("F32", 1, 4),
-    1: TensorType("F16", 1, 2),
-    2: TensorType("Q4_0", 32, 18),
-    3: TensorType("Q4_1", 32, 20),
-    6: TensorType("Q5_0", 32, 22),
-    7: TensorType("Q5_1", 32, 24),
-    8: TensorType("Q8_0", 32, 34),
-    9: TensorType("Q8_1", 32, 36),
-    10: TensorType("Q2_K", 256, 84),
-    11: TensorType("Q3_K", 256, 110),
-    12: TensorType("Q4_K", 256, 144),
-    13: TensorType("Q5_K", 256, 176),
-    14: TensorType("Q6_K", 256, 210),
-    15: TensorType("Q8_K", 256, 292),
-    16: TensorType("IQ2_XXS", 256, 66),
-    17: TensorType("IQ2_XS", 256, 74),
-    18: TensorType("IQ3_XXS", 256, 98),
-    19: TensorType("IQ1_S", 256, 50),
-    20: TensorType("IQ4_NL", 32, 18),
-    21: TensorType("IQ3_S", 256, 110),
-    22: TensorType("IQ2_S", 256, 82),
-    23: TensorType("IQ4_XS", 256, 136),
-    24: TensorType("I8", 1, 1),
-    25: TensorType("I16", 1, 2),
-    26: TensorType("I32", 1, 4),
-    27: TensorType("I64", 1, 8),
-    28: TensorType("F64", 1, 8),
-    29: TensorType("IQ1_M", 256, 56),
-    30: TensorType("BF16", 1, 2),
-    34: TensorType("TQ1_0", 256, 54),
-    35: TensorType("TQ2_0", 256, 66),
-    39: TensorType("MXFP4", 32, 17),
-    40: TensorType("NVFP4", 64, 36),
-    41: TensorType("Q1_0", 128, 18),
-    42: TensorType("Q2_0", 64, 18),
-}
-"""By the number that stands for the type in a file."""
-
-FILE_TYPES: Mapping[int, str] = {
-    0: "F32",
-    1: "F16",
-    2: "Q4_0",
-    3: "Q4_1",
-    7: "Q8_0",
-    8: "Q5_0",
-    9: "Q5_1",
-    10: "Q2_K",
-    11: "Q3_K_S",
-    12: "Q3_K_M",
-    13: "Q3_K_L",
-    14: "Q4_K_S",
-    15: "Q4_K_M",
-    16: "Q5_K_S",
-    17: "Q5_K_M",
-    18: "Q6_K",
-    19: "IQ2_XXS",
-    20: "IQ2_XS",
-    21: "Q2_K_S",
-    22: "IQ3_XS",
-    23: "IQ3_XXS",
-    24: "IQ1_S",
-    25: "IQ4_NL",
-    26: "IQ3_S",
-    27: "IQ3_M",
-    28: "IQ2_S",
-    29: "IQ2_M",
-    30: "IQ4_XS",
-    31: "IQ1_M",
-    32: "BF16",
-    36: "TQ1_0",
-    37: "TQ2_0",
-    38: "MXFP4_MOE",
-    39: "NVFP4",
-    40: "Q1_0",
-    41: "Q2_0",
-}
-"""``general.file_type`` to the name llama-quantize gives it."""
 
 _STRING, _ARRAY = 8, 9
 _SCALARS: Mapping[int, struct.Struct] = {
@@ -186,7 +100,7 @@ class GgufInfo:
     def file_type(self) -> str:
         """The name of the quantization, or "unknown"."""
         number = self.metadata.get("general.file_type")
-        return FILE_TYPES.get(number, "unknown") if isinstance(number, int) else "unknown"
+        return file_types().get(number, "unknown") if isinstance(number, int) else "unknown"
 
 
 def read_gguf(path: Path) -> GgufInfo:
@@ -384,6 +298,7 @@ def _read_tensors(
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise header.damaged(f"general.alignment is {alignment!r}, not a power of two")
+    types = tensor_types()
     found: dict[str, Tensor] = {}
     end = 0
     for _ in range(count):
@@ -395,7 +310,7 @@ def _read_tensors(
             raise header.damaged(f"tensor {name!r} has {dimensions} dimensions")
         shape = tuple(header.u64() for _ in range(dimensions)) or (1,)
         number = header.u32()
-        kind = TENSOR_TYPES.get(number)
+        kind = types.get(number)
         if kind is None:
             raise header.damaged(f"tensor {name!r} has the unknown type {number}")
         if shape[0] % kind.block_elements:

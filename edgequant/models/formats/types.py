@@ -1,0 +1,46 @@
+"""ggml's types and llama.cpp's file types, as the gguf package knows them.
+
+The package is imported when the first type is looked up: it takes a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class TensorType(NamedTuple):
+    """A ggml type: its name, and that ``block_elements`` values take ``block_bytes`` bytes."""
+
+    name: str
+    block_elements: int
+    block_bytes: int
+
+
+# What the pinned llama.cpp knows and the package does not yet; a test compares both with the
+# tree's own gguf-py.
+_NEWER_TENSOR_TYPES = {42: TensorType("Q2_0", 64, 18)}
+_NEWER_FILE_TYPES = {41: "Q2_0"}
+
+
+@functools.cache
+def tensor_types() -> Mapping[int, TensorType]:
+    """Every ggml type by the number that stands for it in a file."""
+    from gguf.constants import GGML_QUANT_SIZES
+
+    known = {int(kind): TensorType(kind.name, *size) for kind, size in GGML_QUANT_SIZES.items()}
+    return _NEWER_TENSOR_TYPES | known
+
+
+@functools.cache
+def file_types() -> Mapping[int, str]:
+    """``general.file_type`` to the name that llama-quantize gives it."""
+    from gguf.constants import LlamaFileType
+
+    known = {
+        int(kind): kind.name.removeprefix("ALL_").removeprefix("MOSTLY_")
+        for kind in LlamaFileType
+        if kind != LlamaFileType.GUESSED
+    }
+    return _NEWER_FILE_TYPES | known
