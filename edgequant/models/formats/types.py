@@ -18,10 +18,10 @@ class TensorType(NamedTuple):
     block_bytes: int
 
 
-# What the pinned llama.cpp knows and the package does not yet; a test compares both with the
-# tree's own gguf-py.
-_NEWER_TENSOR_TYPES = {42: TensorType("Q2_0", 64, 18)}
-_NEWER_FILE_TYPES = {41: "Q2_0"}
+# Where the pinned llama.cpp is ahead of the package: a test compares all with the tree's own
+# gguf-py.
+_PINNED_TENSOR_TYPES = {9: TensorType("Q8_1", 32, 36), 42: TensorType("Q2_0", 64, 18)}
+_PINNED_FILE_TYPES = {41: "Q2_0"}
 
 
 @functools.cache
@@ -30,7 +30,7 @@ def tensor_types() -> Mapping[int, TensorType]:
     from gguf.constants import GGML_QUANT_SIZES
 
     known = {int(kind): TensorType(kind.name, *size) for kind, size in GGML_QUANT_SIZES.items()}
-    return _NEWER_TENSOR_TYPES | known
+    return known | _PINNED_TENSOR_TYPES
 
 
 @functools.cache
@@ -43,4 +43,4 @@ def file_types() -> Mapping[int, str]:
         for kind in LlamaFileType
         if kind != LlamaFileType.GUESSED
     }
-    return _NEWER_FILE_TYPES | known
+    return known | _PINNED_FILE_TYPES
