@@ -135,7 +135,7 @@ def load_artefact(folder: Path, *, verify: bool = False) -> Artefact:
         # The manifest is written last: a younger file was written to since, perhaps through a
         # hard link of it in a folder of the user's.
         written_since = file.stat().st_mtime_ns > finished
-        if (verify or written_since) and sha256_file(file) != record.sha256:
+        if (verify or written_since) and sha256_file(file, verify=verify) != record.sha256:
             raise ArtefactError(f"{name} has another SHA-256 than recorded", subject=folder)
     return Artefact(folder, manifest)
 

@@ -5,15 +5,36 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
-CHUNK_BYTES = 1 << 20
+from edgequant.core.hash_memory import fingerprint, recall, remember
+
+REMEMBERED_BYTES = 16 << 20
+"""Smaller files are hashed more quickly than looked up."""
 
 
-def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+def sha256_file(path: Path, *, verify: bool = False) -> str:
+    """Hex SHA-256 of a file's bytes; that of a large file is remembered while nothing touches it.
+
+    Args:
+        path: the file.
+        verify: hash it in any case.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        before = fingerprint(os.fstat(stream.fileno()))
+        large = before[2] >= REMEMBERED_BYTES
+        resolved = path.resolve() if large else path
+        if large and not verify and (known := recall(resolved, before)) is not None:
+            return known
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        unchanged = fingerprint(os.fstat(stream.fileno())) == before
+    if large and unchanged:
+        remember(resolved, before, sha256)
+    return sha256
 
 
 def sha256_tree(folder: Path) -> str:
