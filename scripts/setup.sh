@@ -152,6 +152,14 @@ heartbeat=$!
 trap 'kill $heartbeat 2>/dev/null || true' EXIT
 # The pip that comes with Python may lack options that fetching the pinned source uses.
 "$venv/bin/python" -m pip install --upgrade 'pip>=24.1'
+# llama-cpp-python is taken without its library: that is our own host build's. CMake asks for a
+# compiler all the same; where the system has none, zig is one.
+export CMAKE_ARGS=-DLLAMA_BUILD=OFF
+if ! command -v c++ >/dev/null; then
+    "$venv/bin/python" -m pip install --editable '.[build]'
+    export CC="$venv/bin/python -m ziglang cc" CXX="$venv/bin/python -m ziglang c++"
+    case $venv in /*) ;; *) CC=$PWD/$CC CXX=$PWD/$CXX ;; esac
+fi
 "$venv/bin/python" -m pip install --constraint scripts/constraints.txt --editable '.[dev]'
 fingerprint >"$stamp"
 say "done"

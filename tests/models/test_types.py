@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from edgequant.build.source.lock import load_lock
 from edgequant.core.paths import cache_root
 from edgequant.models.formats.types import file_types, tensor_types
 
@@ -22,8 +24,6 @@ print(json.dumps([{int(k): [k.name, *v] for k, v in GGML_QUANT_SIZES.items()},
 
 
 def pinned_gguf_py() -> Path | None:
-    from edgequant.build.source.lock import load_lock
-
     lock = load_lock()
     for folder in (cache_root() / "sources").glob(f"*-{lock.version}-*/gguf-py"):
         return folder
@@ -51,3 +51,9 @@ def test_a_few_known_ones() -> None:
     assert tensor_types()[42] == ("Q2_0", 64, 18)
     assert file_types()[15] == "Q4_K_M"
     assert file_types()[0] == "F32"
+
+
+def test_the_bindings_are_those_of_the_pinned_llama_cpp() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extra = project["project"]["optional-dependencies"]["convert"]
+    assert f"llama-cpp-python=={load_lock().version}" in extra
