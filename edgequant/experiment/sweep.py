@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgequant.core.artefact import Store
 from edgequant.core.disk import disk_full_explained
+from edgequant.core.errors import ExperimentError
 from edgequant.core.progress import say
 from edgequant.experiment.file import Experiment
 from edgequant.experiment.run_folder import RunFolder
@@ -155,8 +156,15 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
     from edgequant.models.folder import check_model_folder
     from edgequant.models.steps.quantize import canonical_types
 
-    check_model_folder(experiment.model.folder)
+    folder = check_model_folder(experiment.model.folder)
     evaluation = experiment.evaluation
+    if evaluation.wrapper == "template" and not folder.has_chat_template:
+        raise ExperimentError(
+            "the model has no chat template, which the experiment's prompts are put into",
+            subject=folder.path,
+            next_step='set evaluation.wrapper = "chatml" for the study\'s form, or put a '
+            "chat_template into tokenizer_config.json",
+        )
     prompts = [load_prompt(name) for name in evaluation.prompts]
     for prompt in prompts:
         for budget in evaluation.stated_budgets:

@@ -16,6 +16,7 @@ from typing import Any
 from edgequant.core.errors import ModelFolderError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import task
+from edgequant.models.tokenizer_files import read_tokenizer_files
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -52,6 +53,8 @@ class ModelFolder:
     weights: tuple[Path, ...]
     parameter_count: int
     """Numbers in all weights; estimated from the bytes where they are not safetensors."""
+    has_chat_template: bool
+    """Without one, the study's ChatML is the only form that a prompt can be given."""
 
 
 def check_model_folder(path: Path) -> ModelFolder:
@@ -65,7 +68,7 @@ def check_model_folder(path: Path) -> ModelFolder:
     """
     if not path.is_dir():
         raise _not_a_folder(path)
-    path = path.resolve()
+    path = _snapshot_of(path.resolve())
     config = _config(path)
     _check_tokenizer(path)
     weights = _weights(path)
@@ -86,6 +89,7 @@ def check_model_folder(path: Path) -> ModelFolder:
         dtype=dtype.removeprefix("torch."),
         weights=tuple(weights),
         parameter_count=parameters,
+        has_chat_template=read_tokenizer_files(path).has_chat_template,
     )
 
 
@@ -134,6 +138,31 @@ def _other_inputs(folder: Path) -> Iterator[Path]:
             hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
             if file.suffix in INPUT_SUFFIXES and file.is_file() and not hidden:
                 yield file
+
+
+def _snapshot_of(path: Path) -> Path:
+    """The folder with the files, where a repository's root in Hugging Face's own cache is named.
+
+    Raises:
+        ModelFolderError: nobody can tell which of its snapshots is meant.
+    """
+    snapshots = path / "snapshots"
+    if (path / "config.json").exists() or not snapshots.is_dir():
+        return path
+    found = {folder.name: folder for folder in sorted(snapshots.iterdir()) if folder.is_dir()}
+    main = path / "refs" / "main"
+    wanted = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    if wanted in found:
+        return found[wanted]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    raise ModelFolderError(
+        f"is the root of a hub cache with {len(found)} snapshots, none of them refs/main",
+        subject=path,
+        next_step=f"name one: {', '.join(str(folder) for folder in found.values())}"
+        if found
+        else "download the model again",
+    )
 
 
 def _not_a_folder(path: Path) -> ModelFolderError:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from edgequant.core.errors import (
-    ConversionError,
     ModelFolderError,
     PromptError,
     TokenizerMismatchError,
@@ -27,6 +26,8 @@ from edgequant.core.progress import say, task
 from edgequant.core.toml_file import read_toml
 from edgequant.models.formats.gguf import read_tokens
 from edgequant.models.hf_tokenizer import MARKER
+from edgequant.models.tokenizer_files import TokenizerFiles, read_tokenizer_files
+from edgequant.models.vocabulary import Vocabulary
 
 CHECK_VERSION = 1
 """Part of the artefact's key: raise it when the check becomes stricter."""
@@ -171,7 +172,7 @@ def check_texts() -> list[str]:
     return list(dict.fromkeys([*chats, *CHATML_MARKERS, *QUESTIONS, *PLAIN_TEXTS]))
 
 
-def check_tokenizer(folder: Path, gguf: Path, llama_tokenize: Path) -> TokenizerReport:
+def check_tokenizer(folder: Path, gguf: Path, library: Path) -> TokenizerReport:
     """Compare both tokenizers on many texts.
 
     All are compared bare, and some also with the tokens that are put around a text (BOS).
@@ -179,7 +180,7 @@ def check_tokenizer(folder: Path, gguf: Path, llama_tokenize: Path) -> Tokenizer
     Args:
         folder: Hugging Face model folder.
         gguf: the file converted from it.
-        llama_tokenize: llama.cpp's program of that name.
+        library: the host build's ``libllama.so``.
 
     Raises:
         TokenizerMismatchError: they differ; the message shows the first differing token.
@@ -189,14 +190,17 @@ def check_tokenizer(folder: Path, gguf: Path, llama_tokenize: Path) -> Tokenizer
     answer = _ask_hugging_face(folder, check_texts())
     template_results = answer["results"][len(answer["results"]) - answer["rendered"] :]
     template_texts = [result["text"] for result in template_results]
-    vocabulary = read_tokens(gguf)
-
-    def tokenize(text: str, *, special: bool) -> Tokenization:
-        ids = llama_token_ids(llama_tokenize, gguf, text, special=special)
-        return Tokenization(ids, tuple(_piece(vocabulary, number) for number in ids))
-
+    pieces = read_tokens(gguf)
     compared = 0
-    with task(f"Comparing tokenizers of {gguf.stem}", total=len(answer["results"])) as shown:
+    with (
+        Vocabulary(gguf, library) as vocabulary,
+        task(f"Comparing tokenizers of {gguf.stem}", total=len(answer["results"])) as shown,
+    ):
+
+        def tokenize(text: str, *, special: bool) -> Tokenization:
+            ids = vocabulary.tokenize(text, add_special=special)
+            return Tokenization(ids, tuple(_piece(pieces, number) for number in ids))
+
         for number, result in enumerate(answer["results"]):
             # What is put around a text does not depend on the text: few need the second look.
             both = number < SPECIAL_TEXTS or result in template_results
@@ -230,46 +234,6 @@ def check_tokenizer(folder: Path, gguf: Path, llama_tokenize: Path) -> Tokenizer
     return TokenizerReport(len(answer["results"]), compared, bool(template_texts), warnings)
 
 
-def llama_token_ids(
-    llama_tokenize: Path, gguf: Path, text: str, *, special: bool
-) -> tuple[int, ...]:
-    """Token ids that llama.cpp gives a text; chat markers in it count as markers.
-
-    Args:
-        llama_tokenize: the program.
-        gguf: model whose vocabulary is used.
-        text: what to tokenize, taken as it is.
-        special: put the model's BOS (and whatever else it wants) around the text.
-
-    Raises:
-        ConversionError: the program failed, or printed something else than ids.
-    """
-    # --no-escape: otherwise "\b" in "\boxed" would become a backspace.
-    command = [str(llama_tokenize), "-m", str(gguf), "--stdin", "--ids", "--no-escape"]
-    command += ["--log-disable"] if special else ["--log-disable", "--no-bos"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_")}
-    done = subprocess.run(
-        command,
-        input=text.encode(),
-        capture_output=True,
-        timeout=TIMEOUT_SECONDS,
-        env=environment,
-        check=False,
-    )
-    try:
-        if done.returncode:
-            raise ValueError
-        ids = json.loads(done.stdout)
-        return tuple(int(number) for number in ids)
-    except (ValueError, TypeError):
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-        raise ConversionError(
-            "llama.cpp cannot use this file's tokenizer (llama-tokenize: exit status "
-            f"{done.returncode}; {' | '.join(last) or 'no message'})",
-            subject=gguf,
-        ) from None
-
-
 def _ask_hugging_face(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     # Tokenizers need no torch, and importing it takes longer than all of the rest.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "USE_TORCH": "0", "USE_TF": "0"}
@@ -296,34 +260,76 @@ def _ask_hugging_face(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
 
 def _mismatch(difference: Difference, folder: Path) -> TokenizerMismatchError:
     return TokenizerMismatchError(
-        difference.describe(), subject=folder, next_step=remedy(difference)
+        difference.describe(),
+        subject=folder,
+        next_step=remedy(difference, read_tokenizer_files(folder)),
     )
 
 
-def remedy(difference: Difference) -> str:
-    """What is most likely wrong in the folder, told by how the tokens differ."""
+def remedy(difference: Difference, files: TokenizerFiles) -> str:
+    """What is most likely wrong in the folder, told by how the tokens differ.
+
+    Args:
+        difference: where they part.
+        files: what the folder's files say already: nothing is advised that stands there.
+    """
     ours, theirs = difference.gguf, difference.hugging_face
     piece = difference.gguf_piece
     expected = difference.hugging_face_piece
     if ours.ids[1:] == theirs.ids or theirs.ids[1:] == ours.ids:
-        longer = max(ours.pieces, theirs.pieces, key=len)
-        return (
-            'set "add_bos_token" in tokenizer_config.json to whether the model was trained with '
-            f"{longer[0]!r} in front, then convert again"
-        )
+        return _remedy_for_bos(ours, theirs, files)
     if MARKER.fullmatch(expected):
-        return (
-            f"make {expected} a control or user-defined piece of tokenizer.model (or a special "
-            "token in tokenizer_config.json), then convert again"
-        )
+        return _remedy_for_cut_marker(expected, files)
     if MARKER.fullmatch(piece):
+        if piece in files.added_tokens:
+            return (
+                f'tokenizer.json lists {piece} under "added_tokens", but does not find it in a '
+                'text: set its "normalized" to false, then convert again'
+            )
         return f'list {piece} under "added_tokens" in tokenizer.json, then convert again'
     if piece.startswith("▁") and not expected.startswith("▁"):
+        if files.settings.get("add_prefix_space") is False:
+            return (
+                "the GGUF puts a space in front of a text, though tokenizer_config.json says "
+                '"add_prefix_space": false: make the normalizer of tokenizer.json and '
+                "tokenizer.model agree with it, then convert again"
+            )
         return (
             'the GGUF puts a space in front of a text: set "add_prefix_space": false in '
             "tokenizer_config.json, then convert again"
         )
     return "correct the tokenizer's files, then convert again"
+
+
+def _remedy_for_bos(ours: Tokenization, theirs: Tokenization, files: TokenizerFiles) -> str:
+    longer = max(ours.pieces, theirs.pieces, key=len)
+    added = str(len(theirs.ids) > len(ours.ids)).lower()
+    if str(files.settings.get("add_bos_token")).lower() == added:
+        return (
+            f'tokenizer_config.json says "add_bos_token": {added}, and the GGUF does not follow '
+            f"it: see that the post_processor of tokenizer.json puts {longer[0]!r} in front in "
+            "just that case, then convert again"
+        )
+    return (
+        f'set "add_bos_token": {added} in tokenizer_config.json, as Hugging Face\'s tokenizer does '
+        f"it with {longer[0]!r} in front (was the model trained that way?), then convert again"
+    )
+
+
+def _remedy_for_cut_marker(marker: str, files: TokenizerFiles) -> str:
+    """The GGUF cuts what is one token in Hugging Face's tokenizer."""
+    places = []
+    if files.has_sentencepiece:
+        places.append("a control or user-defined piece of tokenizer.model")
+    if marker not in files.special_tokens:
+        places.append("a special token in tokenizer_config.json")
+    if not places:
+        return (
+            f"{marker} is a special token in tokenizer_config.json already: the converter passes "
+            'it over; see that tokenizer.json lists it under "added_tokens" with the same id and '
+            '"special": true, then convert again'
+        )
+    return f"make {marker} {' or '.join(places)}, then convert again"
 
 
 def _excerpt(tokens: Tokenization, index: int) -> str:

@@ -39,7 +39,7 @@ class Vocabulary:
 
     def __init__(self, gguf: Path, library: Path) -> None:
         self._header = read_gguf(gguf)
-        self._llama = _bindings(library)
+        self._llama = bindings(library)
         self._messages: list[str] = []
         self._model = self._load(gguf)
         self._vocabulary = self._llama.llama_model_get_vocab(self._model)
@@ -138,7 +138,7 @@ class Vocabulary:
         self.close()
 
 
-def _bindings(library: Path) -> ModuleType:
+def bindings(library: Path) -> ModuleType:
     """llama-cpp-python over one library; a process can have but one."""
     if not library.is_file():
         raise ToolMissingError(

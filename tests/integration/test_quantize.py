@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from typer.testing import CliRunner
 
 from edgequant.cli.app import make_app
 from edgequant.core.artefact import Store
-from edgequant.core.errors import EdgequantError, TokenizerMismatchError
+from edgequant.core.errors import ConversionError, EdgequantError, TokenizerMismatchError
 from edgequant.models.formats.gguf import bytes_per_token, read_gguf
 from edgequant.models.steps.convert import CONVERTER_PACKAGES
 from edgequant.models.steps.quantize import QUANTIZATIONS, Models, quantize
-from tests.models.hf_folder import write_llama_folder
+from tests.models.hf_folder import drop_tensor, write_llama_folder
 
 pytestmark = [
     pytest.mark.integration,
@@ -160,3 +161,65 @@ def test_command_prints_json_and_links_the_files(
         assert path.parent == tmp_path / "out"
         assert path.samefile(models.gguf(made["quantization"]))
         assert made["sha256"] == models.sha256(made["quantization"])
+
+
+def test_a_model_trained_further_gives_other_files_by_its_relative_path(
+    tiny: Path, tmp_path: Path, host_build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    mine = Store(tmp_path / "store")
+    before = quantize(Path("m"), ["Q8_0"], host=host_build, store=mine)
+    weights = tmp_path / "m" / "model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    whole[-2048:] = bytes(2048)
+    weights.write_bytes(whole)
+    after = quantize(Path("m"), ["Q8_0"], host=host_build, store=mine)
+    assert before.sha256("Q8_0") != after.sha256("Q8_0")
+    assert "folder/model.safetensors" in after.base.manifest.inputs
+
+
+def test_a_file_that_llama_cpp_cannot_load_ends_the_conversion(
+    tiny: Path, tmp_path: Path, host_build: Any
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    config = json.loads((broken / "config.json").read_text())
+    # The weights have 512: whole files, the tokenizers agree, and llama.cpp refuses the shapes.
+    (broken / "config.json").write_text(json.dumps({**config, "intermediate_size": 1024}))
+    with pytest.raises(ConversionError, match=r"cannot load the converted file: .*wrong shape"):
+        quantize(broken, ["Q8_0"], host=host_build, store=Store(tmp_path / "store"))
+
+
+def test_a_missing_tensor_ends_the_conversion(tiny: Path, tmp_path: Path, host_build: Any) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    drop_tensor(broken / "model.safetensors", "model.layers.0.mlp.down_proj.weight")
+    with pytest.raises(ConversionError, match=r"cannot load the converted file: .*ffn_down"):
+        quantize(broken, ["Q8_0"], host=host_build, store=Store(tmp_path / "store"))
+
+
+def test_weights_that_are_no_numbers_are_named(tiny: Path, tmp_path: Path, host_build: Any) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    weights = broken / "model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    # The last tensor, the final norm's weights, all NaN.
+    whole[-512:] = b"\xc0\x7f" * 256
+    weights.write_bytes(whole)
+    with pytest.raises(ConversionError, match=r"NaN.*: output_norm\.weight holds NaN"):
+        quantize(broken, ["Q8_0"], host=host_build, store=Store(tmp_path / "store"))
+
+
+def test_a_missing_chat_template_is_told_before_the_conversion(
+    tiny: Path, tmp_path: Path, host_build: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny, bare)
+    settings = json.loads((bare / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (bare / "tokenizer_config.json").write_text(json.dumps(settings))
+    quantize(bare, ["BF16"], host=host_build, store=Store(tmp_path / "store"))
+    printed = capsys.readouterr().err
+    assert "has no chat template" in printed
+    assert printed.index("has no chat template") < printed.index("Hashing")

@@ -34,6 +34,23 @@ def safetensors(tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> byte
     return struct.pack("<Q", len(text)) + text + data
 
 
+def drop_tensor(path: Path, name: str) -> None:
+    """Write a safetensors file anew without one of its tensors."""
+    whole = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", whole)
+    header = json.loads(whole[8 : 8 + length])
+    data = whole[8 + length :]
+    del header[name]
+    path.write_bytes(
+        safetensors(
+            {
+                kept: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])])
+                for kept, entry in header.items()
+            }
+        )
+    )
+
+
 def llama_weights(hidden: int, feed_forward: int, layers: int, vocabulary: int) -> bytes:
     """Random bfloat16 weights of a Llama with tied embeddings, one KV head for two heads."""
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}

@@ -21,13 +21,16 @@ from edgequant.models.steps.convert import (
     check_space,
     convert,
     converter_environment,
+    explained,
     resolve_output_type,
     supported_architectures,
 )
 
+RECORDED = Path(__file__).parent / "recorded"
+
 
 def folder(path: Path, architecture: str = "LlamaForCausalLM") -> ModelFolder:
-    return ModelFolder(path, "tiny", architecture, "float16", (), 1)
+    return ModelFolder(path, "tiny", architecture, "float16", (), 1, True)
 
 
 @pytest.fixture
@@ -103,3 +106,14 @@ def test_failure_shows_the_last_lines_and_keeps_the_log(tree: Path) -> None:
 def test_full_disk_is_told_from_other_failures(tree: Path) -> None:
     with pytest.raises(DiskFullError, match="while converting"):
         run(tree, "raise OSError(28, 'No space left on device')")
+
+
+def test_an_unknown_pre_tokenizer_is_one_clear_message(tmp_path: Path) -> None:
+    lines = (RECORDED / "convert-unknown-pre-tokenizer.txt").read_text().splitlines()
+    error = explained(ConversionError("its last lines:\n  Traceback"), lines, tmp_path)
+    assert "does not know how the model's tokenizer cuts text into words" in error.cause
+    assert "Traceback" not in error.cause
+    assert error.next_step is not None
+    assert "--source" in error.next_step
+    other = ConversionError("another reason")
+    assert explained(other, ["x"], tmp_path) is other

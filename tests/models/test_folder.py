@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,40 @@ def test_a_hub_snapshot_of_links_has_its_weights_in_the_inputs(
     assert hash_inputs(found) == hash_inputs(check_model_folder(folder))
     (snapshot / "model.safetensors").resolve().write_bytes(WEIGHTS[:-1] + b"1")
     assert hash_inputs(found) != hash_inputs(check_model_folder(folder))
+
+
+def hub_root(folder: Path, *snapshots: str, main: str | None = None) -> Path:
+    root = folder.parent / "models--acme--Tiny-1B"
+    for name in snapshots:
+        shutil.copytree(folder, root / "snapshots" / name)
+    if main is not None:
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text(main)
+    return root
+
+
+def test_a_hub_caches_root_stands_for_its_main_snapshot(folder: Path) -> None:
+    root = hub_root(folder, "aaaa", "bbbb", main="bbbb")
+    found = check_model_folder(root)
+    assert found.path == (root / "snapshots" / "bbbb").resolve()
+    assert found.name == "Tiny-1B"
+
+
+def test_a_hub_caches_root_stands_for_its_only_snapshot(folder: Path) -> None:
+    assert check_model_folder(hub_root(folder, "aaaa")).path.name == "aaaa"
+
+
+def test_a_hub_caches_root_with_several_snapshots_needs_a_choice(folder: Path) -> None:
+    with pytest.raises(ModelFolderError, match="2 snapshots") as raised:
+        check_model_folder(hub_root(folder, "aaaa", "bbbb", main="cccc"))
+    assert raised.value.next_step is not None
+    assert "aaaa" in raised.value.next_step
+
+
+def test_a_chat_template_is_noticed(folder: Path) -> None:
+    assert not check_model_folder(folder).has_chat_template
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert check_model_folder(folder).has_chat_template
 
 
 def test_every_shard_is_in_the_inputs(folder: Path) -> None:

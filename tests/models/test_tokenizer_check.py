@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgequant.core.errors import ConversionError, ModelFolderError
 from edgequant.models.tokenizer_check import (
     Difference,
     Tokenization,
-    _ask_hugging_face,
     check_texts,
     cut_markers,
     first_difference,
-    llama_token_ids,
     remedy,
 )
+from edgequant.models.tokenizer_files import TokenizerFiles, read_tokenizer_files
 
 
 def tokens(*pieces: str) -> Tokenization:
@@ -58,23 +57,72 @@ def test_description_shows_text_place_and_both_sides() -> None:
     assert "(ends here)" in difference(tokens("a", "b"), tokens("a")).describe()
 
 
+NOTHING_SAID = TokenizerFiles({}, frozenset(), frozenset(), True, False)
+BOS_WANTED = difference(tokens("<s>", "a", "b"), tokens("a", "b"))
+BOS_UNWANTED = difference(tokens("a", "b"), tokens("<s>", "a", "b"))
+CUT = difference(tokens("<|im_end|>", "x"), tokens("<", "|", "x"))
+JOINED = difference(tokens("<", "|", "x"), tokens("<|im_end|>", "x"))
+SPACE = difference(tokens("system"), tokens("▁s", "ystem"))
+
+
 @pytest.mark.parametrize(
-    ("hugging_face", "gguf", "hint"),
+    ("found", "files", "hint"),
     [
-        (tokens("a", "b"), tokens("<s>", "a", "b"), '"add_bos_token".*<s>'),
-        (tokens("<s>", "a", "b"), tokens("a", "b"), '"add_bos_token".*<s>'),
-        (tokens("<|im_end|>", "x"), tokens("<", "|", "x"), "control or user-defined"),
-        (tokens("<", "|", "x"), tokens("<|im_end|>", "x"), '"added_tokens"'),
-        (tokens("system"), tokens("▁s", "ystem"), '"add_prefix_space": false'),
-        (tokens("x", "y"), tokens("x", "z"), "correct the tokenizer"),
+        (BOS_UNWANTED, NOTHING_SAID, 'set "add_bos_token": false.*<s>'),
+        (BOS_WANTED, NOTHING_SAID, 'set "add_bos_token": true.*<s>'),
+        (BOS_WANTED, replace(NOTHING_SAID, settings={"add_bos_token": True}), "post_processor"),
+        (BOS_UNWANTED, replace(NOTHING_SAID, settings={"add_bos_token": False}), "post_processor"),
+        (BOS_WANTED, replace(NOTHING_SAID, settings={"add_bos_token": False}), "set .*: true"),
+        (CUT, NOTHING_SAID, "control or user-defined.*or a special token"),
+        (CUT, replace(NOTHING_SAID, has_sentencepiece=False), "^make .* a special token in"),
+        (
+            CUT,
+            replace(NOTHING_SAID, special_tokens=frozenset({"<|im_end|>"})),
+            r"control or user-defined piece of tokenizer\.model, then",
+        ),
+        (
+            CUT,
+            replace(
+                NOTHING_SAID, has_sentencepiece=False, special_tokens=frozenset({"<|im_end|>"})
+            ),
+            "is a special token in tokenizer_config.json already",
+        ),
+        (JOINED, NOTHING_SAID, 'list .* under "added_tokens"'),
+        (JOINED, replace(NOTHING_SAID, added_tokens=frozenset({"<|im_end|>"})), '"normalized"'),
+        (SPACE, NOTHING_SAID, 'set "add_prefix_space": false'),
+        (SPACE, replace(NOTHING_SAID, settings={"add_prefix_space": False}), "make the normalizer"),
+        (difference(tokens("x", "y"), tokens("x", "z")), NOTHING_SAID, "correct the tokenizer"),
     ],
 )
-def test_remedy_fits_the_difference(
-    hugging_face: Tokenization, gguf: Tokenization, hint: str
+def test_the_advice_fits_the_difference_and_is_not_what_the_folder_has(
+    found: Difference, files: TokenizerFiles, hint: str
 ) -> None:
-    import re
+    assert re.search(hint, remedy(found, files))
 
-    assert re.search(hint, remedy(difference(hugging_face, gguf)))
+
+def test_tokenizer_files_are_read(tmp_path: Path) -> None:
+    config = {
+        "bos_token": "<s>",
+        "eos_token": {"content": "</s>", "special": True},
+        "additional_special_tokens": ["<|a|>"],
+        "added_tokens_decoder": {"5": {"content": "<|b|>"}},
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"content": "<|c|>"}]}')
+    found = read_tokenizer_files(tmp_path)
+    assert found.special_tokens == {"<s>", "</s>", "<|a|>", "<|b|>"}
+    assert found.added_tokens == {"<|c|>"}
+    assert (found.has_sentencepiece, found.has_chat_template) == (False, False)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert read_tokenizer_files(tmp_path).has_chat_template
+
+
+def test_damaged_tokenizer_files_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": [')
+    (tmp_path / "tokenizer.json").write_text("[" * 100_000)
+    found = read_tokenizer_files(tmp_path)
+    assert found.settings == {}
+    assert not found.added_tokens
 
 
 def test_markers_are_whole_broken_or_plain_text() -> None:
@@ -96,43 +144,3 @@ def test_texts_cover_the_study_prompts_and_awkward_ones() -> None:
     assert any(t.startswith(" ") for t in texts)
     assert any("😀" in t for t in texts)
     assert len(texts) == len(set(texts))
-
-
-def program(tmp_path: Path, body: str) -> Path:
-    path = tmp_path / "llama-tokenize"
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
-
-
-def test_llama_tokenize_gets_the_text_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LLAMA_ARG_ESCAPE", "1")
-    fake = program(
-        tmp_path,
-        f'echo "$@" > {tmp_path}/args; env > {tmp_path}/env; cat > {tmp_path}/in; echo [1]',
-    )
-    text = "\\boxed{}\n  é"
-    assert llama_token_ids(fake, tmp_path / "m.gguf", text, special=False) == (1,)
-    assert (tmp_path / "in").read_bytes() == text.encode()
-    arguments = (tmp_path / "args").read_text()
-    assert "--no-escape" in arguments
-    assert "--no-bos" in arguments
-    assert "LLAMA_ARG_ESCAPE" not in (tmp_path / "env").read_text()
-    llama_token_ids(fake, tmp_path / "m.gguf", text, special=True)
-    assert "--no-bos" not in (tmp_path / "args").read_text()
-
-
-@pytest.mark.parametrize("body", ["echo broken >&2; exit 1", "echo not ids", "echo 7"])
-def test_llama_tokenize_failing_is_an_error(tmp_path: Path, body: str) -> None:
-    with pytest.raises(ConversionError, match="cannot use this file's tokenizer"):
-        llama_token_ids(program(tmp_path, body), tmp_path / "m.gguf", "x", special=False)
-
-
-def test_folder_that_transformers_cannot_load(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(ModelFolderError, match="transformers cannot load its tokenizer"):
-        _ask_hugging_face(tmp_path, ["text"])
-    assert os.environ.get("USE_TORCH") != "0"

@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import sys
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,10 @@ INSTALL_COMMAND = f"{sys.executable} -m pip install 'edgequant[convert]'"
 SPARE_BYTES = 64 << 20
 """What is left free on the disk beside the file itself."""
 
+KEPT_LINES = 200
+
+_UNKNOWN_PRE_TOKENIZER = "BPE pre-tokenizer was not recognized"
+_PRE_TOKENIZER_HASH = re.compile(r"chkhsh:\s+([0-9a-f]{64})")
 _PERCENT = re.compile(r"Writing:\s+(\d+)%")
 
 
@@ -147,7 +153,10 @@ def convert(
         GgufError: the converter wrote a damaged file.
     """
 
+    lines: deque[str] = deque(maxlen=KEPT_LINES)
+
     def on_line(line: str) -> None:
+        lines.append(line)
         if shown is not None and (found := _PERCENT.search(line)):
             shown.update(float(found[1]))
 
@@ -177,8 +186,23 @@ def convert(
                 subject=out.parent,
                 next_step="free some space, or point EDGEQUANT_CACHE at another disk",
             ) from error
-        raise
+        raise explained(error, lines, folder.path) from error
     return read_gguf(out)
+
+
+def explained(error: ConversionError, lines: Iterable[str], folder: Path) -> ConversionError:
+    """The error in one clear message, where the converter's lines have a known reason."""
+    text = "\n".join(lines)
+    if _UNKNOWN_PRE_TOKENIZER in text:
+        found = _PRE_TOKENIZER_HASH.search(text)
+        return ConversionError(
+            "this llama.cpp's converter does not know how the model's tokenizer cuts text into "
+            f"words (pre-tokenizer {found[1][:16] if found else 'unknown'}...)",
+            subject=folder / "tokenizer.json",
+            next_step="build with a newer llama.cpp (edgequant toolchain update, or --source); if "
+            "the model was fine-tuned, take the tokenizer.json of the model it came from",
+        )
+    return error
 
 
 def converter_environment(source: Path) -> dict[str, str]:

@@ -24,6 +24,7 @@ from edgequant.core.errors import (
 )
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, say, task
+from edgequant.models import load_check
 from edgequant.models.folder import ModelFolder, check_model_folder, hash_inputs
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.steps.convert import (
@@ -36,6 +37,7 @@ from edgequant.models.steps.convert import (
     resolve_output_type,
 )
 from edgequant.models.tokenizer_check import CHECK_VERSION, check_tokenizer
+from edgequant.models.vocabulary import LIBRARY_NAME
 
 STAGE = "models"
 # Raise it when a change here makes other files from the same inputs.
@@ -87,6 +89,7 @@ _FALLBACK = re.compile(
     r"warning:\s+(?P<tensor>\S+)\s+- ncols\s+(?P<columns>\d+) not divisible by\s+(?P<block>\d+) "
     r"\(required for type\s+(?P<wanted>\w+)\).*?-> falling back to\s+(?P<used>\w+)"
 )
+_NOT_FINITE = re.compile(r"found (?:nan|inf) value|quantized data validation failed", re.I)
 _NEEDS_IMATRIX = re.compile(r"importance matrix")
 
 
@@ -290,6 +293,11 @@ def quantize(
     wanted = canonical_types(types)
     folder = check_model_folder(model_folder)
     check_architecture(folder, host.source.folder)
+    if not folder.has_chat_template:
+        say(
+            f"warning: {folder.name} has no chat template: its files can be asked only with "
+            'wrapper = "chatml", the study\'s own form'
+        )
     store = store if store is not None else Store()
     base = _base(folder, resolve_output_type(output_type, folder.dtype), host, store)
     made = {name: _quantized(folder.name, base, name, host, store) for name in wanted}
@@ -306,6 +314,7 @@ def _base(folder: ModelFolder, output_type: str, host: HostBuild, store: Store) 
         "folder_name": folder.path.name,
         "output_type": output_type,
         "llama_cpp_commit": host.llama_cpp_commit,
+        "load_check": load_check.CHECK_VERSION,
         "tokenizer_check": CHECK_VERSION,
     }
 
@@ -325,9 +334,15 @@ def _base(folder: ModelFolder, output_type: str, host: HostBuild, store: Store) 
                 log=log,
                 shown=shown,
             )
+        with draft.timed("load_check"):
+            loaded = load_check.check_loads(out, host.binary(LIBRARY_NAME))
         with draft.timed("tokenizer_check"):
-            report = check_tokenizer(folder.path, out, host.binary("llama-tokenize"))
-        draft.manifest.details |= {**_facts(info), "tokenizer_check": report.as_dict()}
+            report = check_tokenizer(folder.path, out, host.binary(LIBRARY_NAME))
+        draft.manifest.details |= {
+            **_facts(info),
+            "load_check": loaded,
+            "tokenizer_check": report.as_dict(),
+        }
         out.chmod(0o444)
 
     return _find_or_make(store, inputs, parameters, host.llama_cpp_commit, make)
@@ -418,6 +433,13 @@ def _explained(
         return QuantizationError(
             f"{quantization} needs an importance matrix, which edgequant does not make",
             next_step="choose a type that needs none, such as Q2_K or IQ4_XS",
+        )
+    if any(_NOT_FINITE.search(line) for line in lines):
+        return QuantizationError(
+            f"the 16-bit model has weights that are no numbers: {quantization} cannot be made",
+            subject=where,
+            next_step="look for NaN and infinite values in the model's weights; try "
+            "--output-type bf16 where f16 overflows",
         )
     if disk_full(error, where):
         return DiskFullError(
