@@ -112,7 +112,10 @@ def _source_label(source: str) -> str:
 
 
 def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:
+    from edgequant.report.words import nothing_right
+
     return {
+        "nothing_right": nothing_right(result.scores),
         "mapping": result.mapping,
         "best": result.best.to_dicts(),
         "crossovers": result.crossovers.to_dicts(),

@@ -33,8 +33,13 @@ def print_matched(result: MatchedResult, source_label: Callable[[str], str]) -> 
         result: what matching found.
         source_label: what the seconds of a latency source are, in words.
     """
-    from edgequant.report.words import describe_crossovers
+    from edgequant.report.words import describe_crossovers, nothing_right
 
+    nothing = nothing_right(result.scores)
+    if nothing is not None:
+        typer.echo(nothing)
+        _print_notes(result)
+        return
     sources = result.best["latency_source"].unique(maintain_order=True)
     for source in sources:
         _print_best(result.best.filter(result.best["latency_source"] == source), source_label)
@@ -43,6 +48,10 @@ def print_matched(result: MatchedResult, source_label: Callable[[str], str]) -> 
         sentences = describe_crossovers(result.crossovers, source, result.matched)
         for sentence in sentences or ["none beyond chance"]:
             typer.echo(f"  {sentence}")
+    _print_notes(result)
+
+
+def _print_notes(result: MatchedResult) -> None:
     for note in result.notes:
         typer.echo(f"Note: {note}")
 

@@ -38,7 +38,7 @@ def command(
     """
     from edgequant.models.folder import check_model_folder
     from edgequant.models.publish import publish
-    from edgequant.models.steps.quantize import canonical_types, quantize
+    from edgequant.models.steps.quantize import canonical_types, notes_of, quantize
 
     # What is wrong with the input is said before the tools are built, which can take minutes.
     wanted = canonical_types(types)
@@ -54,15 +54,27 @@ def command(
                 "model": models.name,
                 "base": str(models.base_gguf),
                 "tokenizer_check": models.tokenizer_check,
+                "notes": notes_of(rows),
                 "models": [{**row.as_dict(), "path": str(paths[row.quantization])} for row in rows],
             }
         )
         return
     print_table(
-        ["quantization", "bytes", "bits per weight", "SHA-256"],
-        [(r.quantization, r.bytes, f"{r.bits_per_weight:.2f}", r.sha256[:16]) for r in rows],
+        ["quantization", "bytes", "bits per weight", "tensors", "SHA-256"],
+        [
+            (
+                r.quantization,
+                r.bytes,
+                f"{r.bits_per_weight:.2f}",
+                r.contents.describe(),
+                r.sha256[:16],
+            )
+            for r in rows
+        ],
         title=models.name,
     )
+    for note in notes_of(rows):
+        typer.echo(f"Note: {note}")
     # Whole, and in the form that `sha256sum --check` reads.
     for row in rows:
         typer.echo(f"{row.sha256}  {paths[row.quantization]}")

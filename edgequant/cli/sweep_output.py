@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def print_result(result: SweepResult) -> None:
     """The best choice for each time limit, the crossovers, and where the report lies."""
     print_matched(result.matched, lambda source: source_label(result, source))
+    for note in result.manifest.model_notes:
+        typer.echo(f"Note: {note}")
     typer.echo(f"Report: {result.report}")
 
 

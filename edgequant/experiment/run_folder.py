@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import platform
 import shutil
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 LATENCY_NAME = "latency.parquet"
 ANSWERS_NAME = "answers.parquet"
+MODELS_NAME = "models.csv"
+MODEL_COLUMNS = (
+    "quantization",
+    "file",
+    "bytes",
+    "bits_per_weight",
+    "bytes_per_token",
+    "parameters",
+    "tensors",
+    "holds_named_type",
+    "same_as",
+    "sha256",
+)
 
 
 class RunFolder:
@@ -87,6 +101,7 @@ class RunFolder:
     ) -> RunManifest:
         """Write everything; the manifest last."""
         from edgequant.matching.files import write_matched
+        from edgequant.models.steps.quantize import notes_of
         from edgequant.report.page import FIGURES_FOLDER, write_report
         from edgequant.report.run import (
             BoardRecord,
@@ -125,6 +140,7 @@ class RunFolder:
                 facts=board_facts if isinstance(board_facts, dict) else {},
             ),
             models=_model_records(models),
+            model_notes=notes_of(models.table()),
             latency_models=list(latency_models),
             inputs=_inputs(experiment, experiment_path, models, builds, answers, latency),
             prompts=[
@@ -138,6 +154,7 @@ class RunFolder:
             tools=_tools(builds),
             stages=list(stages),
         )
+        _write_models(self.path / MODELS_NAME, manifest.models)
         inputs = ReportInputs(manifest, latency.frame, answers.frame(), matched)
         write_report(self.path, inputs)
         manifest = manifest.model_copy(update={"files": file_records(self.path)})
@@ -149,6 +166,19 @@ def _copy(source: Path, target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
     shutil.copyfile(source, partial)
     partial.replace(target)
+
+
+def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:
+    """One row for each quantization: its size, and what it really holds."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(MODEL_COLUMNS)
+        for model in models:
+            values = model.model_dump(mode="json")
+            values["tensors"] = ", ".join(f"{n} {kind}" for kind, n in model.tensors.items())
+            writer.writerow([values[name] for name in MODEL_COLUMNS])
+    partial.replace(path)
 
 
 def _without_folders(experiment: Experiment) -> dict[str, object]:
@@ -175,6 +205,9 @@ def _model_records(models: Models) -> list[ModelRecord]:
                 file=row.path.name,
                 bytes_per_token=bytes_per_token(info),
                 parameters=info.parameter_count,
+                tensors=dict(row.contents.tensors),
+                holds_named_type=row.contents.holds_named_type,
+                same_as=row.same_as,
             )
         )
     return records

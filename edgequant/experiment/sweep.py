@@ -58,13 +58,17 @@ class SweepResult:
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for ``--json``."""
+        from edgequant.report.words import nothing_right
+
         return {
             "folder": str(self.folder),
             "report": str(self.report),
             "stages": [stage.model_dump(mode="json") for stage in self.manifest.stages],
             "best": self.matched.best.to_dicts(),
             "crossovers": self.matched.crossovers.to_dicts(),
-            "notes": list(self.matched.notes),
+            "nothing_right": nothing_right(self.matched.scores),
+            "models": [model.model_dump(mode="json") for model in self.manifest.models],
+            "notes": [*self.matched.notes, *self.manifest.model_notes],
         }
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from edgequant.core.errors import DataFrameError
-from edgequant.matching.graders.boxed import box_events_by_token, grade
+from edgequant.matching.graders.boxed import Grade, box_events_by_token, grade
 
 GRID_RATIO = 1.12
 """Neighbouring budgets of the grid differ by about this factor."""
@@ -39,6 +39,7 @@ class AnswerGroup:
         changes: for each question, the token counts at which right or wrong changes, starting
             from wrong: ``[20, 35]`` is right from 20 tokens on and wrong again from 35 on.
         tokens: generated tokens of each answer, shape (n,).
+        boxed: the whole text holds a whole box, shape (n,).
         lenient: right by the box or, without one, by the fallbacks; whole texts, shape (n,).
         limited: the answer was cut off by the limit it was generated with, shape (n,).
         mean_prompt_tokens: over the questions.
@@ -50,6 +51,7 @@ class AnswerGroup:
     question_ids: tuple[str, ...]
     changes: tuple[tuple[int, ...], ...]
     tokens: npt.NDArray[np.int64]
+    boxed: npt.NDArray[np.bool_]
     lenient: npt.NDArray[np.bool_]
     limited: npt.NDArray[np.bool_]
     mean_prompt_tokens: float
@@ -143,7 +145,8 @@ def _grade_group(
     quantization: str, prompt: str, stated_budget: object, frame: pl.DataFrame
 ) -> AnswerGroup:
     changes: list[tuple[int, ...]] = []
-    lenient: list[bool] = []
+    grades: list[Grade] = []
+    expected_answers: list[int] = []
     for row in frame.iter_rows(named=True):
         pieces, text = list(row["token_texts"]), row["text"]
         expected = row["expected_answer"]
@@ -153,7 +156,8 @@ def _grade_group(
                 f"{where}: {len(pieces)} token_texts for {len(row['token_ids'])} token_ids"
             )
         changes.append(_changes(_cut_to_text(pieces, text, where), expected))
-        lenient.append(grade(text).lenient == expected)
+        grades.append(grade(text))
+        expected_answers.append(expected)
     return AnswerGroup(
         quantization=quantization,
         prompt=prompt,
@@ -161,7 +165,10 @@ def _grade_group(
         question_ids=tuple(frame["question_id"].to_list()),
         changes=tuple(changes),
         tokens=frame["token_ids"].list.len().cast(pl.Int64).to_numpy(),
-        lenient=np.asarray(lenient, dtype=np.bool_),
+        boxed=np.asarray([g.has_box for g in grades], dtype=np.bool_),
+        lenient=np.asarray(
+            [g.lenient == e for g, e in zip(grades, expected_answers, strict=True)], dtype=np.bool_
+        ),
         limited=(frame["stop_reason"] == "limit").to_numpy(),
         mean_prompt_tokens=float(np.mean(frame["prompt_tokens"].to_numpy())),
     )

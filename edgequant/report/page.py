@@ -34,6 +34,7 @@ from edgequant.report.words import (
     headline,
     interval_words,
     label,
+    nothing_right,
 )
 
 FIGURES_FOLDER = "figures"
@@ -132,6 +133,7 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
         board_label=label(manifest.board.latency_source),
         figures={group: list(members) for group, members in _grouped(drawn).items()},
         scores=inputs.matched.scores.to_dicts(),
+        nothing=nothing_right(inputs.matched.scores),
         example=_example(inputs.answers, order),
         profile=_flatten(manifest.board.profile),
         facts=_flatten(manifest.board.facts),
@@ -181,6 +183,8 @@ def _sources(
 ) -> list[SourceView]:
     matched = inputs.matched
     models = inputs.manifest.latency_models
+    nothing = nothing_right(matched.scores)
+    misnamed = {m.quantization for m in inputs.manifest.models if not m.holds_named_type}
     names = list(dict.fromkeys(matched.matched["latency_source"].to_list()))
     names.sort(key=lambda name: name in _WHAT_IFS)
     views = []
@@ -200,7 +204,9 @@ def _sources(
                 label=label(name),
                 meaning=_meaning(name, inputs.manifest),
                 what_if=name in _WHAT_IFS,
-                headline=headline(matched.best, matched.matched, name),
+                headline=[nothing]
+                if nothing is not None
+                else headline(matched.best, matched.matched, name),
                 crossovers=describe_crossovers(at_the_top, name, matched.matched),
                 prompt_crossovers=describe_prompt_crossovers(sure, name, (own[0], own[-1]))
                 if len(own) == 2
@@ -208,7 +214,7 @@ def _sources(
                 more=overall.height > at_the_top.height,
                 crossover_rows=sure.to_dicts(),
                 uncertain=_uncertain(of_source),
-                why=explain_speed(models, name, order),
+                why=explain_speed(models, name, order, misnamed),
                 notes=notes if len(notes) == 1 else [],
                 note_of={m.quantization: m.note for m in own_models if m.note}
                 if len(notes) > 1

@@ -50,6 +50,12 @@ class ModelRecord(_Record):
     bytes_per_token: int | None = None
     """Weights read for each decoded token."""
     parameters: int | None = None
+    tensors: dict[str, int] = Field(default_factory=dict)
+    """Type to how many tensors have it, the type with most weights first: what is really held."""
+    holds_named_type: bool = True
+    """Whether any tensor has the type that the quantization is called after."""
+    same_as: str | None = None
+    """The quantization before it that has the very same tensors."""
 
 
 class BoardRecord(_Record):
@@ -103,6 +109,8 @@ class RunManifest(_Record):
     experiment: ExperimentRecord
     board: BoardRecord
     models: list[ModelRecord]
+    model_notes: list[str] = Field(default_factory=list)
+    """What a reader of the quantizations' names would take wrongly."""
     latency_models: list[LatencyModel]
     """Of every source: what matching was given."""
     inputs: dict[str, str]

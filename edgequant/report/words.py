@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -25,6 +25,30 @@ def describe_choice(row: Mapping[str, object]) -> str:
     else:
         limit = f"{'stated' if row['stated'] else 'hard'} budget of {budget} tokens"
     return f"prompt “{row['prompt']}”, {limit}"
+
+
+def nothing_right(scores: pl.DataFrame) -> str | None:
+    """What to say where no answer at all is right; None where one is.
+
+    Args:
+        scores: one row for each quantization, prompt and stated budget: whole answers.
+    """
+    if scores.is_empty() or scores["accuracy"].max() != 0:
+        return None
+    answers = int(scores["n"].sum())
+    boxed = round(float((scores["n"] * scores["boxed"]).sum()))
+    lenient = round(float((scores["n"] * scores["lenient_accuracy"]).sum()))
+    text = f"None of the {answers} answers is right"
+    if boxed == 0:
+        text += (
+            ", and none of them holds a \\boxed{}: the model does not give its answer in the form "
+            "that is graded, which is a failure of format and says nothing of its arithmetic"
+        )
+    else:
+        text += f"; {boxed} of them hold a \\boxed{{}}, with something else in it"
+    if lenient:
+        text += f". With fallbacks (the last number counts) {lenient} would be right"
+    return text + "."
 
 
 def headline(best: pl.DataFrame, matched: pl.DataFrame, source: str) -> list[str]:
@@ -210,7 +234,10 @@ def crossovers_at_the_top(crossovers: pl.DataFrame, matched: pl.DataFrame) -> pl
 
 
 def explain_speed(
-    latency_models: Sequence[LatencyModel], source: str, order: Sequence[str]
+    latency_models: Sequence[LatencyModel],
+    source: str,
+    order: Sequence[str],
+    misnamed: Collection[str] = (),
 ) -> str | None:
     """Why the quicker quantization is the quicker one; None where there is nothing to explain.
 
@@ -218,6 +245,8 @@ def explain_speed(
         latency_models: of every source.
         source: the source to speak about.
         order: quantizations from few bits to many.
+        misnamed: those that hold no tensor of the type they are called after: what is said of
+            that type is not true of them.
     """
     models = {m.quantization: m for m in latency_models if m.source == source}
     present = [q for q in order if q in models]
@@ -225,7 +254,7 @@ def explain_speed(
         return None
     few, many = models[present[0]], models[present[-1]]
     if many.decode_seconds < few.decode_seconds:
-        return _more_bits_are_faster(few, many, source)
+        return _more_bits_are_faster(few, many, source, misnamed)
     if source == "study":
         return (
             f"Here bytes are the limit: the study's model does not fit in RAM and is read from "
@@ -244,7 +273,15 @@ def explain_speed(
     return None
 
 
-def _more_bits_are_faster(few: LatencyModel, many: LatencyModel, source: str) -> str:
+def _more_bits_are_faster(
+    few: LatencyModel, many: LatencyModel, source: str, misnamed: Collection[str]
+) -> str:
+    if {few.quantization, many.quantization} & set(misnamed):
+        return (
+            f"Here {many.quantization} is also the faster one: {duration(many.decode_seconds)} "
+            f"for a token against {duration(few.decode_seconds)} with {few.quantization}. Their "
+            "names do not say why: see below, under Models, what they really hold."
+        )
     where = (
         "The emulated clock counts instructions and knows no memory bandwidth. "
         if source == "emulated"

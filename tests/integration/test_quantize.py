@@ -97,11 +97,16 @@ def test_rows_that_are_not_whole_blocks_are_told(
     tmp_path: Path, host_build: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_llama_folder(tmp_path / "odd", hidden=320, heads=10, feed_forward=480)
-    made = quantize(folder, ["Q2_K"], host=host_build, store=Store(tmp_path / "store"))
-    row = made.table()[0]
-    assert row.fallback_tensors == 7
-    assert row.bits_per_weight > 4.5
-    assert "fell back" in capsys.readouterr().err
+    store = Store(tmp_path / "store")
+    for _ in ("made", "found"):
+        made = quantize(folder, ["Q2_K", "Q3_K_S"], host=host_build, store=store)
+        row, other = made.table()
+        assert row.fallback_tensors == 7
+        assert row.bits_per_weight > 4.5
+        assert row.contents.named_type == "Q2_K"
+        assert not row.contents.holds_named_type
+        assert other.same_as in (None, "Q2_K")
+        assert "Q2_K holds no Q2_K tensor" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from edgequant.models.steps.quantize import (
     canonical_type,
     canonical_types,
     expected_bytes,
+    notes_of,
     parse_fallbacks,
 )
 from tests.models.gguf_writer import TensorSpec, gguf
@@ -163,14 +164,22 @@ def test_known_failures_are_explained(
         module._quantized("tiny", base, "Q2_K", host, store)
 
 
-def test_fallbacks_are_kept_and_said(
-    host: Host, store: Store, base: Artefact, capsys: pytest.CaptureFixture[str]
+def test_fallbacks_and_what_is_held_belong_to_the_row(
+    host: Host, store: Store, base: Artefact
 ) -> None:
     host.script(f'cat {RECORDED}/llama-quantize-fallback.txt; cp "$1" "$2"')
     made = module._quantized("tiny", base, "Q2_K", host, store)
-    assert "7 of 2 tensors fell back" in capsys.readouterr().err
-    row = Models("tiny", base, {"Q2_K": made}).table()[0]
-    assert row.fallback_tensors == 7
+    # A second look finds it in the store: what is said must not depend on who made it when.
+    again = module._quantized("tiny", base, "Q2_K", host, store)
+    for artefact in (made, again):
+        rows = Models("tiny", base, {"F16": base, "Q2_K": artefact}).table()
+        assert rows[1].fallback_tensors == 7
+        assert not rows[1].contents.holds_named_type
+        assert rows[1].same_as == "F16"
+        first, second = notes_of(rows)
+        assert first.startswith("Q2_K holds no Q2_K tensor: ")
+        assert second.startswith("Q2_K and F16 have the very same tensors")
+        assert rows[1].as_dict()["holds_named_type"] is False
 
 
 def test_table_and_lookup(host: Host, store: Store, base: Artefact) -> None:

@@ -308,7 +308,9 @@ def test_one_question_and_one_quantization_are_enough(tmp_path: Path) -> None:
         path = write_report(tmp_path, ReportInputs(full.manifest, full.latency, frame, matched))
         text = path.read_text(encoding="utf-8")
         assert Page(text).open == []
-        assert "No quantization overtakes another" in text
+        assert ("No quantization overtakes another" in text) is not mistaken
+        assert ("None of the 2 answers is right" in text) is mistaken
+        assert "time limits asked for" not in text
 
 
 def test_the_drawn_data_is_the_matched_data(run_folder: Path, inputs: ReportInputs) -> None:
@@ -321,3 +323,25 @@ def test_the_drawn_data_is_the_matched_data(run_folder: Path, inputs: ReportInpu
             (pl.col("latency_source") == source) & (pl.col("prompt") == "cot")
         )
         assert_frame_equal(drawn, expected)
+
+
+def test_names_that_mislead_are_told_and_explain_nothing(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    models = [
+        m.model_copy(
+            update={
+                "tensors": {"Q4_0": 180, "Q3_K": 30},
+                "holds_named_type": m.quantization != "Q2_K",
+            }
+        )
+        for m in inputs.manifest.models
+    ]
+    note = "Q2_K holds no Q2_K tensor: 180 Q4_0, 30 Q3_K"
+    manifest = inputs.manifest.model_copy(update={"models": models, "model_notes": [note]})
+    changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
+    text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
+    assert note in text
+    assert "180 Q4_0, 30 Q3_K" in text
+    assert "Q2_K's weights" not in text
+    assert "what they really hold" in text

@@ -14,6 +14,7 @@ from edgequant.report.words import (
     describe_prompt_crossovers,
     explain_speed,
     headline,
+    nothing_right,
 )
 
 
@@ -225,3 +226,34 @@ def test_the_page_explains_why_a_faster_decode_can_lose_short_answers() -> None:
         )
         is None
     )
+
+
+def scores(accuracy: float, boxed: float, lenient: float) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "n": [100, 80],
+            "accuracy": [0.0, accuracy],
+            "boxed": [0.0, boxed],
+            "lenient_accuracy": [0.0, lenient],
+        }
+    )
+
+
+def test_nothing_right_for_want_of_a_box() -> None:
+    said = nothing_right(scores(0.0, 0.0, 0.0))
+    assert said is not None
+    assert said.startswith("None of the 180 answers is right, and none of them holds a \\boxed{}")
+    assert "failure of format" in said
+    assert "fallbacks" not in said
+
+
+def test_nothing_right_though_there_are_boxes() -> None:
+    said = nothing_right(scores(0.0, 0.25, 0.05))
+    assert said is not None
+    assert "20 of them hold a \\boxed{}" in said
+    assert "4 would be right" in said
+    assert "failure of format" not in said
+
+
+def test_one_right_answer_is_not_nothing() -> None:
+    assert nothing_right(scores(0.0125, 0.25, 0.05)) is None

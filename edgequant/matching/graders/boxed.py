@@ -46,10 +46,12 @@ class Grade:
         boxed: the integer in the last whole ``\boxed{}``; None without a box, or where the box
             holds something else. The main score compares this one.
         fallback: what the fallbacks find ("#### N", then "answer is N", then the last number).
+        has_box: there is a whole box, whatever it holds.
     """
 
     boxed: int | None
     fallback: int | None
+    has_box: bool
 
     @property
     def lenient(self) -> int | None:
@@ -68,7 +70,11 @@ class BoxEvent:
 def grade(text: str) -> Grade:
     """Read the answer out of a whole text."""
     events = box_events(text)
-    return Grade(boxed=events[-1].value if events else None, fallback=find_fallback(text))
+    return Grade(
+        boxed=events[-1].value if events else None,
+        fallback=find_fallback(text),
+        has_box=bool(events),
+    )
 
 
 def box_events(text: str) -> list[BoxEvent]:

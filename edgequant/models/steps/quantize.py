@@ -25,6 +25,7 @@ from edgequant.core.errors import (
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, say, task
 from edgequant.models import load_check
+from edgequant.models.contents import Contents, content_notes, read_contents, same_tensors
 from edgequant.models.folder import ModelFolder, check_model_folder, hash_inputs
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.steps.convert import (
@@ -143,6 +144,10 @@ class ModelRow:
     sha256: str
     fallback_tensors: int
     """Tensors that fell back to another type; they make the file larger than its name says."""
+    contents: Contents
+    """What the file really holds."""
+    same_as: str | None
+    """The quantization before it that has the very same tensors."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -152,6 +157,9 @@ class ModelRow:
             "bits_per_weight": round(self.bits_per_weight, 4),
             "sha256": self.sha256,
             "fallback_tensors": self.fallback_tensors,
+            "tensors": dict(self.contents.tensors),
+            "holds_named_type": self.contents.holds_named_type,
+            "same_as": self.same_as,
         }
 
 
@@ -206,11 +214,12 @@ class Models:
         return self.base.manifest.details.get("tokenizer_check")
 
     def table(self) -> list[ModelRow]:
-        """Bytes, bits per weight and SHA-256 of every quantization."""
-        return [self._row(name) for name in self.types]
+        """Bytes, bits per weight, contents and SHA-256 of every quantization."""
+        infos = {name: self.info(name) for name in self.types}
+        same = same_tensors(infos)
+        return [self._row(name, info, same.get(name)) for name, info in infos.items()]
 
-    def _row(self, quantization: str) -> ModelRow:
-        info = self.info(quantization)
+    def _row(self, quantization: str, info: GgufInfo, same_as: str | None) -> ModelRow:
         fallback = self.artefact(quantization).manifest.details.get("fallback")
         return ModelRow(
             quantization=quantization,
@@ -219,7 +228,18 @@ class Models:
             bits_per_weight=info.bits_per_weight,
             sha256=self.sha256(quantization),
             fallback_tensors=len(fallback) if isinstance(fallback, list) else 0,
+            contents=read_contents(info, quantization),
+            same_as=same_as,
         )
+
+
+def notes_of(rows: Sequence[ModelRow]) -> list[str]:
+    """What a reader of the quantizations' names would take wrongly."""
+    return content_notes(
+        {row.quantization: row.contents for row in rows},
+        {row.quantization: row.same_as for row in rows if row.same_as is not None},
+        {row.quantization: row.fallback_tensors for row in rows},
+    )
 
 
 def canonical_type(name: str) -> str:
@@ -301,7 +321,10 @@ def quantize(
     store = store if store is not None else Store()
     base = _base(folder, resolve_output_type(output_type, folder.dtype), host, store)
     made = {name: _quantized(folder.name, base, name, host, store) for name in wanted}
-    return Models(folder.name, base, made)
+    models = Models(folder.name, base, made)
+    for note in notes_of(models.table()):
+        say(f"warning: {note}")
+    return models
 
 
 def _base(folder: ModelFolder, output_type: str, host: HostBuild, store: Store) -> Artefact:
@@ -378,7 +401,6 @@ def _quantized(
         after = read_gguf(out)
         _check_same_model(before, after)
         fallbacks = parse_fallbacks(lines)
-        _warn_of(fallbacks, quantization, len(after.tensors))
         draft.manifest.details |= {
             **_facts(after),
             "fallback": [fallback.as_dict() for fallback in fallbacks],
@@ -455,18 +477,6 @@ def _check_same_model(before: GgufInfo, after: GgufInfo) -> None:
     shapes = [{t.name: t.shape for t in info.tensors} for info in (before, after)]
     if shapes[0] != shapes[1]:
         raise GgufError("llama-quantize wrote other tensors than it read", subject=after.path)
-
-
-def _warn_of(fallbacks: Sequence[Fallback], quantization: str, tensors: int) -> None:
-    if not fallbacks:
-        return
-    first = fallbacks[0]
-    say(
-        f"warning: {quantization}: {len(fallbacks)} of {tensors} tensors fell back to other "
-        f"types, because their rows are not multiples of {first.block} (first: {first.tensor} "
-        f"with {first.columns} columns became {first.used} instead of {first.wanted}); the file "
-        "is larger and more exact than its name says"
-    )
 
 
 def _facts(info: GgufInfo) -> dict[str, object]:
