@@ -38,6 +38,7 @@ from benchmarks.variants import (  # noqa: E402
 )
 from edgequant.boards.board import Board, open_board  # noqa: E402
 from edgequant.boards.deploy import deploy  # noqa: E402
+from edgequant.boards.profile import load_profile  # noqa: E402
 from edgequant.boards.virtual.machine import virtual_board  # noqa: E402
 from edgequant.core.artefact import write_json  # noqa: E402
 from edgequant.core.errors import EdgequantError, ProbeError  # noqa: E402
@@ -144,7 +145,9 @@ class CountingBoard:
 
     @functools.cached_property
     def board(self) -> Board:
-        instance = self._stack.enter_context(virtual_board(str(BOARD), "instructions"))
+        instance = self._stack.enter_context(
+            virtual_board(load_profile(str(BOARD)), "instructions")
+        )
         return self._stack.enter_context(open_board(instance.profile))
 
     def __enter__(self) -> Self:

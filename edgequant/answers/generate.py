@@ -28,10 +28,9 @@ from edgequant.answers.mirrors.llama_server import SAMPLING, Mirror, ServerPolic
 from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml, render
 from edgequant.answers.questions import Question, questions_sha256
 from edgequant.answers.table import ANSWERS_NAME, Answers, write_answers
-from edgequant.core.artefact import Store, artefact_key
+from edgequant.core.artefact import ArtefactDraft, Recipe, Store
 from edgequant.core.errors import EdgequantError, ExperimentError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
-from edgequant.core.paths import cache_root
 from edgequant.core.progress import Task, task
 
 STAGE = "answers"
@@ -139,7 +138,7 @@ def generate(
         DiskFullError: this machine's disk filled up.
     """
     _check(models, prompts, questions, {"max_tokens": max_tokens, "threads": threads}, workers)
-    store = store or Store()
+    store = store if store is not None else Store()
     budgets = sorted(set(stated_budgets))
     jobs = _jobs(prompts, budgets, questions, max_tokens)
     policy = ServerPolicy(
@@ -168,15 +167,8 @@ def generate(
         "sampling": SAMPLING,
         "policy": policy.as_dict(),
     }
-    key = artefact_key(STAGE, inputs, parameters)
-    found = store.find(STAGE, key)
-    if found is not None:
-        return Answers(found)
-    with store.lock(STAGE, key):
-        found = store.find(STAGE, key)
-        if found is not None:
-            return Answers(found)
-        work = store.work_folder(STAGE, key)
+
+    def make(draft: ArtefactDraft) -> None:
         shared = _Experiment(
             server_binary=server_binary,
             server_sha256=server_sha256,
@@ -184,22 +176,19 @@ def generate(
             policy=policy,
             wrapper=wrapper,
             workers=workers,
-            answers_folder=cache_root() / "answers",
-            log_folder=work,
+            answers_folder=store.cache / "answers",
+            log_folder=draft.work_folder(),
         )
-        with store.create(STAGE, inputs, parameters, llama_cpp_commit=llama_cpp_commit) as draft:
-            rows: list[_Row] = []
-            with task("Answers", total=len(models) * len(jobs)) as bar:
-                for name, path in models.items():
-                    with draft.timed(name):
-                        rows += _ask_model(shared, name, path, hashes[name], jobs, bar)
-                bar.describe("Answers")
-            _write(rows, shared, hashes, draft.folder / ANSWERS_NAME)
-            draft.manifest.details["answers"] = len(rows)
-        store.drop_work_folder(STAGE, key)
-    whole = store.find(STAGE, key)
-    assert whole is not None, "the artefact was just made"
-    return Answers(whole)
+        rows: list[_Row] = []
+        with task("Answers", total=len(models) * len(jobs)) as bar:
+            for name, path in models.items():
+                with draft.timed(name):
+                    rows += _ask_model(shared, name, path, hashes[name], jobs, bar)
+            bar.describe("Answers")
+        _write(rows, shared, hashes, draft.folder / ANSWERS_NAME)
+        draft.manifest.details["answers"] = len(rows)
+
+    return Answers(store.get_or_make(Recipe(STAGE, inputs, parameters, llama_cpp_commit), make))
 
 
 def default_workers(threads: int, model_bytes: int, cores: int, available_bytes: int) -> int:

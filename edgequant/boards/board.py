@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from edgequant.boards.profile import BoardProfile
+from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.core.errors import RemoteCommandError
 
 RUN_TIMEOUT_SECONDS = 60.0
@@ -33,6 +33,7 @@ class Board(Protocol):
     """
 
     profile: BoardProfile
+    clock: Clock
 
     def run(
         self, command: str, *, timeout_seconds: float = RUN_TIMEOUT_SECONDS, check: bool = True

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from edgequant.boards.board import Board, quote
 from edgequant.boards.compatibility import check_binaries
 from edgequant.boards.facts import collect_facts, parse_df
-from edgequant.core.artefact import Store, artefact_key, write_json
+from edgequant.core.artefact import ArtefactDraft, Recipe, Store, write_json
 from edgequant.core.errors import BoardSpaceError, TransferError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import say, task
@@ -121,7 +121,7 @@ def deploy(
         sent_bytes=sum(p.size_bytes for p in missing.values()),
         verified=verify,
     )
-    _keep(receipt, store or Store())
+    _keep(receipt, store if store is not None else Store())
     return receipt
 
 
@@ -234,10 +234,10 @@ def _keep(receipt: Receipt, store: Store) -> None:
         "board": receipt.board,
         "remote_folder": receipt.remote_folder,
     }
-    key = artefact_key("receipt", inputs, parameters)
-    with (
-        store.lock("receipt", key),
-        store.create("receipt", inputs, parameters) as draft,
-    ):
+
+    def make(draft: ArtefactDraft) -> None:
         draft.manifest.timings["deploy"] = receipt.seconds
         write_json(draft.folder / RECEIPT_NAME, receipt.model_dump(mode="json"))
+
+    # What was found there now is what counts, not what an earlier receipt says.
+    store.get_or_make(Recipe("receipt", inputs, parameters), make, force=True)

@@ -17,6 +17,8 @@ from edgequant.core.toml_file import read_toml_model, require_data_file
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 LatencySource = Literal["measured", "emulated"]
+Clock = Literal["host", "instructions"]
+"""What a board's time is: real time, or (a virtual board's) a nanosecond for each instruction."""
 
 
 class _Section(BaseModel):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgequant.build.bill.sbom import Bill, write_sbom
-from edgequant.build.plan import STAGE, Plan, choose_tools
+from edgequant.build.plan import Plan, choose_tools
 from edgequant.build.recipe import LIBRARY
 from edgequant.build.source.lock import load_lock
 from edgequant.build.source.tree import SourceTree, fetch_source, local_source
@@ -22,7 +22,6 @@ from edgequant.core.disk import require_space
 from edgequant.core.errors import BuildError, DiskFullError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
-from edgequant.core.paths import cache_root
 from edgequant.core.progress import say
 
 if TYPE_CHECKING:
@@ -40,8 +39,11 @@ class Build:
     artefact: Artefact
     target: Target
     source: SourceTree
-    reused: bool = False
-    """It was found as it is; nothing was compiled."""
+
+    @property
+    def reused(self) -> bool:
+        """It was found as it is; nothing was compiled."""
+        return self.artefact.reused
 
     @property
     def key(self) -> str:
@@ -113,25 +115,38 @@ def build(
     names = choose_tools(chosen, tools or ())
     # Cheap mistakes first: a container's identity may need an image to be made.
     tree = local_source(source, names) if source is not None else fetch_source(load_lock(), names)
-    plan = Plan(chosen, tree, names, identity=builder.identity(chosen), flags=flags)
-    found = store.find(STAGE, plan.key)
+
+    def planned(programs: tuple[str, ...]) -> Plan:
+        return Plan(
+            chosen,
+            tree,
+            programs,
+            identity=builder.identity(chosen),
+            flags=flags,
+            trees=store.cache / "build-trees",
+        )
+
+    plan = planned(names)
+    found = store.find(plan.recipe) or _with_more_programs(planned, names, chosen, store)
     if found is not None:
-        return Build(_tried(found, plan, store), chosen, tree, reused=True)
+        return Build(_tried(found, plan, store), chosen, tree)
     package_folder("elftools")
+    require_space(store.cache, NEEDED_BYTES, "a build")
     waiting = "Another edgequant compiles in the same folder; waiting for it"
-    with exclusive(plan.folder / "lock", waiting), store.lock(STAGE, plan.key):
-        found = store.find(STAGE, plan.key)
-        if found is not None:
-            return Build(found, chosen, tree, reused=True)
-        require_space(cache_root(), NEEDED_BYTES, "a build")
-        with store.create(
-            STAGE, plan.inputs, plan.parameters, llama_cpp_commit=tree.commit
-        ) as draft:
-            _make(plan, builder, draft)
-    made = store.find(STAGE, plan.key)
-    if made is None:
-        raise BuildError("the finished build vanished", subject=store.folder(STAGE, plan.key))
+    with exclusive(plan.folder / "lock", waiting):
+        made = store.get_or_make(plan.recipe, lambda draft: _make(plan, builder, draft))
     return Build(made, chosen, tree)
+
+
+def _with_more_programs(
+    planned: Callable[[tuple[str, ...]], Plan],
+    names: tuple[str, ...],
+    target: Target,
+    store: Store,
+) -> Artefact | None:
+    """The target's usual build, where it is there and has all that is asked for."""
+    usual = choose_tools(target, ())
+    return store.find(planned(usual).recipe) if set(names) < set(usual) else None
 
 
 def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
@@ -207,8 +222,8 @@ def _tried(found: Artefact, plan: Plan, store: Store) -> Artefact:
 
     if not _to_be_tried(found, plan) or find_emulator() is None:
         return found
-    with store.lock(STAGE, plan.key):
-        found = store.find(STAGE, plan.key) or found
+    with store.lock(plan.recipe):
+        found = store.find(plan.recipe) or found
         if _to_be_tried(found, plan):
             found.manifest.details["trial"] = _try(plan, found.folder / "bin").as_dict()
             write_json(found.folder / MANIFEST_NAME, found.manifest.model_dump(mode="json"))

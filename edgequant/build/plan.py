@@ -11,10 +11,10 @@ from edgequant.build.recipe import LIBRARY, cmake_options, sha256_of_project
 from edgequant.build.source.requirements import PROBE
 from edgequant.build.source.tree import SourceTree
 from edgequant.build.targets.target import Target
-from edgequant.core.artefact import artefact_key
+from edgequant.core.artefact import Recipe
 from edgequant.core.errors import BuildError
 from edgequant.core.hashing import sha256_json
-from edgequant.core.paths import cache_root, data_folder
+from edgequant.core.paths import data_folder
 
 STAGE = "build"
 # Raise it when a change in this package makes another artefact from the same inputs.
@@ -45,6 +45,7 @@ class Plan:
         tools: names of programs, see :func:`choose_tools`.
         identity: all of the way of building that can change a binary.
         flags: what the compiler is told to choose the target.
+        trees: folder below which builds are compiled.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Plan:
         *,
         identity: dict[str, str],
         flags: list[str],
+        trees: Path,
     ) -> None:
         self.target = target
         self.source = source
@@ -63,6 +65,7 @@ class Plan:
         self.options = cmake_options(target, source)
         self.identity = identity
         self.flags = flags
+        self._trees = trees
         self._tree_identity: dict[str, object] = {
             "target": target.name,
             "compiler": identity,
@@ -81,15 +84,15 @@ class Plan:
         }
 
     @property
-    def key(self) -> str:
-        """Name of the artefact."""
-        return artefact_key(STAGE, self.inputs, self.parameters)
+    def recipe(self) -> Recipe:
+        """What finds the artefact again."""
+        return Recipe(STAGE, self.inputs, self.parameters, self.source.commit)
 
     @property
     def folder(self) -> Path:
         """Where it is compiled; kept, so that only what changed is compiled again."""
         identity = sha256_json([self._tree_identity, self.source.sha256])[:12]
-        return cache_root() / "build-trees" / f"{self.target.name}-{identity}"
+        return self._trees / f"{self.target.name}-{identity}"
 
     @property
     def log(self) -> Path:

@@ -47,7 +47,7 @@ def _address(name: str) -> str | None:
     if profile.kind == "local":
         return "this machine"
     if profile.kind == "virtual":
-        state = find_instance(name).state()
+        state = find_instance(profile).state()
         return "down" if state is None else f"up, 127.0.0.1:{state.port}"
     port = f":{profile.ssh.port}" if profile.ssh.port else ""
     return f"{profile.ssh.host}{port}"
@@ -145,6 +145,7 @@ def board_up(
 
     Example: edgequant board up virtual
     """
+    from edgequant.boards.profile import load_profile
     from edgequant.boards.virtual.machine import up
 
     chosen: Literal["host", "instructions"]
@@ -154,7 +155,7 @@ def board_up(
         chosen = "instructions"
     else:
         raise typer.BadParameter(f"{clock!r} is neither 'host' nor 'instructions'")
-    outcome = up(board, chosen)
+    outcome = up(load_profile(board), chosen)
     assert outcome.state is not None
     ssh = outcome.instance.ssh_command(outcome.state)
     if as_json:
@@ -184,9 +185,10 @@ def board_down(
 
     Example: edgequant board down virtual
     """
+    from edgequant.boards.profile import load_profile
     from edgequant.boards.virtual.machine import down
 
-    outcome = down(board, delete=delete, force=force)
+    outcome = down(load_profile(board), delete=delete, force=force)
     if as_json:
         print_json(
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,8 +11,8 @@ import typer
 from edgequant.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
-    from edgequant.boards.profile import BoardProfile
-    from edgequant.latency.measure import Clock, Latency
+    from edgequant.boards.profile import BoardProfile, Clock
+    from edgequant.latency.measure import Latency
     from edgequant.latency.statistics import LatencySummary, Ratio
 
 MODELS_ARGUMENT = typer.Argument(metavar="MODEL.gguf...", help="GGUF files.")
@@ -63,11 +62,11 @@ def command(
 
     Example: edgequant measure rk3568 model-Q2_K.gguf model-Q8_0.gguf -n 64 --no-repack
     """
-    from edgequant.boards.board import open_board
     from edgequant.boards.profile import load_profile
+    from edgequant.boards.session import session
     from edgequant.build.build import build
     from edgequant.core.errors import ProbeError
-    from edgequant.latency.measure import find_latency, measure, name_models
+    from edgequant.latency.measure import MeasureSettings, find_latency, measure, name_models
     from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
     from edgequant.models.formats.gguf import read_gguf
 
@@ -79,23 +78,20 @@ def command(
     text = _prompt(prompt, prompt_file)
     profile = load_profile(board)
     chosen = _clock(profile, clock)
+    settings = MeasureSettings(tokens, repeats, threads, repack, cache_type_k, cache_type_v)
+    settings.check(profile, chosen)
     named = name_models(models, lambda path: read_gguf(path).file_type)
     built = build(profile.build.target, tools=[PROBE_NAME])
-    settings = {
-        "build": built,
-        "prompt": text,
-        "tokens": tokens,
-        "repeats": repeats,
-        "threads": threads,
-        "repack": repack,
-        "cache_type_k": cache_type_k,
-        "cache_type_v": cache_type_v,
-        "clock": chosen,
-    }
-    found = None if force else find_latency(profile, named, **settings)  # type: ignore[arg-type]
+    found = (
+        None
+        if force
+        else find_latency(profile, named, settings, build=built, prompt=text, clock=chosen)
+    )
     if found is None:
-        with _running(board, profile, chosen), open_board(profile) as connected:
-            found = measure(connected, named, force=force, **settings)  # type: ignore[arg-type]
+        with session(profile, chosen) as connected:
+            found = measure(
+                connected, named, settings, build=built, prompt=text, clock=chosen, force=force
+            )
     if out is not None:
         _copy(found, out)
     if as_json:
@@ -108,26 +104,15 @@ def command(
 
 
 def _clock(profile: BoardProfile, asked: str | None) -> Clock:
+    from edgequant.boards.session import clock_of
+
     if asked not in (None, "host", "instructions"):
         raise typer.BadParameter(
             f"{asked!r} is neither 'host' nor 'instructions'", param_hint="--clock"
         )
-    if profile.kind != "virtual":
-        if asked == "instructions":
-            raise typer.BadParameter("only a virtual board can count", param_hint="--clock")
-        return "host"
-    return "host" if asked == "host" else "instructions"
-
-
-def _running(
-    name_or_path: str, profile: BoardProfile, clock: Clock
-) -> AbstractContextManager[object]:
-    """A virtual board is started for the measurement, and stopped again if it was down."""
-    if profile.kind != "virtual":
-        return nullcontext()
-    from edgequant.boards.virtual.machine import virtual_board
-
-    return virtual_board(name_or_path, clock)
+    if asked == "instructions" and profile.kind != "virtual":
+        raise typer.BadParameter("only a virtual board can count", param_hint="--clock")
+    return clock_of(profile, "host" if asked == "host" else None)
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:

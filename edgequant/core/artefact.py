@@ -7,11 +7,14 @@ leaves nothing that a later one would trust.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +29,9 @@ from edgequant.core.paths import cache_root
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+LOG_NAME = "output.log"
+FOREIGN_DRAFT_SECONDS = 7 * 24 * 3600.0
+"""A draft of another machine in which nothing has changed for so long is taken for abandoned."""
 
 
 class FileRecord(BaseModel):
@@ -57,12 +63,32 @@ class Manifest(BaseModel):
     """What the stage found out: nothing here is part of the key."""
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what an artefact is; its key is the name it is found by."""
+
+    stage: str
+    inputs: Mapping[str, str]
+    """Name of each input to its SHA-256 (or to another stage's key)."""
+    parameters: Mapping[str, object]
+    llama_cpp_commit: str | None = None
+    """Recorded; where it can change the result it is among the parameters, too."""
+
+    @functools.cached_property
+    def key(self) -> str:
+        """16 hex digits over everything that can change the result."""
+        values = [SCHEMA_VERSION, self.stage, dict(self.inputs), dict(self.parameters)]
+        return sha256_json(values)[:16]
+
+
 class Artefact:
     """A finished artefact's folder and manifest."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, *, reused: bool = True) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.reused = reused
+        """It was found as it is; nothing was made."""
 
     @property
     def key(self) -> str:
@@ -83,11 +109,25 @@ class Artefact:
 
 
 class ArtefactDraft:
-    """An artefact being made: write files below ``folder``, then leave the ``with`` block."""
+    """An artefact being made: its files go below ``folder``."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, place: Path) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.log = place.with_name(f"{place.name}.log")
+        """For the output of programs. It outlives a failure; else it becomes ``output.log``."""
+        self._work = place.with_name(f"{place.name}.work")
+        self.keep_work = False
+        """Leave the work folder for a later try also where this one succeeds."""
+
+    def work_folder(self) -> Path:
+        """A folder that outlives an interruption, for what a later try takes up again."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self._work
+
+    def drop_work(self) -> None:
+        """Begin anew: what earlier tries left is not taken up."""
+        shutil.rmtree(self._work, ignore_errors=True)
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -98,11 +138,6 @@ class ArtefactDraft:
         finally:
             seconds = time.monotonic() - start
             self.manifest.timings[step] = round(self.manifest.timings.get(step, 0.0) + seconds, 3)
-
-
-def artefact_key(stage: str, inputs: dict[str, str], parameters: dict[str, object]) -> str:
-    """The name an artefact is found by: 16 hex digits over everything that can change it."""
-    return sha256_json([SCHEMA_VERSION, stage, inputs, parameters])[:16]
 
 
 def load_artefact(folder: Path, *, verify: bool = False) -> Artefact:
@@ -141,78 +176,110 @@ def load_artefact(folder: Path, *, verify: bool = False) -> Artefact:
 
 
 class Store:
-    """All artefacts below one folder, ``STAGE/KEY/``; by default in the cache."""
+    """All artefacts below one folder, ``STAGE/KEY/``; by default in the cache.
+
+    Several machines may share the folder if its file system keeps locks for all of them (NFS does
+    from version 4 on); where it does not, two of them may make the same artefact at once, and the
+    one that is whole last stays.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root if root is not None else cache_root() / "artefacts"
+        self.cache = root / ".cache" if root is not None else cache_root()
+        """For what stages keep beside artefacts, such as single answers."""
 
-    def folder(self, stage: str, key: str) -> Path:
-        return self.root / stage / key
+    def folder(self, recipe: Recipe) -> Path:
+        """Where an artefact lies, or will lie."""
+        return self.root / recipe.stage / recipe.key
 
-    def work_folder(self, stage: str, key: str) -> Path:
-        """A folder that outlives an interruption, for what a later run takes up again."""
-        folder = self.root / stage / f"{key}.work"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def find(
+        self, recipe: Recipe, *, accept: Callable[[Artefact], bool] | None = None
+    ) -> Artefact | None:
+        """The finished artefact, or None where there is none that is whole.
 
-    def drop_work_folder(self, stage: str, key: str) -> None:
-        shutil.rmtree(self.root / stage / f"{key}.work", ignore_errors=True)
-
-    def find(self, stage: str, key: str) -> Artefact | None:
-        """The finished artefact, or None where there is none that is whole."""
+        Args:
+            recipe: what is looked for.
+            accept: says whether one that is there will do; by default any will.
+        """
+        folder = self.folder(recipe)
         with contextlib.suppress(ArtefactError):
-            return load_artefact(self.folder(stage, key))
+            found = load_artefact(folder)
+            if accept is None or accept(found):
+                with contextlib.suppress(OSError):
+                    os.utime(folder)  # Used now: what is pruned by age is what nobody uses.
+                return found
         return None
 
-    def lock(self, stage: str, key: str) -> contextlib.AbstractContextManager[None]:
-        """Hold the right to make one artefact: two processes never make it at once."""
-        what = f"Waiting for another edgequant that makes the same ({stage})"
-        return exclusive(self.root / stage / f"{key}.lock", what)
-
-    @contextlib.contextmanager
-    def create(
+    def get_or_make(
         self,
-        stage: str,
-        inputs: dict[str, str],
-        parameters: dict[str, object],
+        recipe: Recipe,
+        make: Callable[[ArtefactDraft], None],
         *,
-        llama_cpp_commit: str | None = None,
-    ) -> Iterator[ArtefactDraft]:
-        """Make an artefact: the folder appears under its final name only if the block succeeds.
+        accept: Callable[[Artefact], bool] | None = None,
+        force: bool = False,
+    ) -> Artefact:
+        """Find an artefact, or make it: whatever happens, it is there whole or not at all.
 
-        The caller holds :meth:`lock`. An artefact of that name that is there is replaced.
+        Args:
+            recipe: what decides what it is.
+            make: fills the draft; at most one process on this machine is in it at a time.
+            accept: says whether one that is there will do; by default any will.
+            force: make it, also where it is there.
 
         Raises:
             DiskFullError: the disk filled up on the way.
+            EdgequantError: of whatever ``make`` raises.
         """
-        key = artefact_key(stage, inputs, parameters)
-        final = self.folder(stage, key)
-        draft_folder = final.with_name(f"{key}.draft-{os.getpid()}")
+        if not force and (found := self.find(recipe, accept=accept)) is not None:
+            return found
+        with self.lock(recipe):
+            if not force and (found := self.find(recipe, accept=accept)) is not None:
+                return found
+            self._make(recipe, make)
+        folder = self.folder(recipe)
+        return Artefact(folder, load_artefact(folder).manifest, reused=False)
+
+    def lock(self, recipe: Recipe) -> contextlib.AbstractContextManager[None]:
+        """Hold the right to make one artefact."""
+        place = self.folder(recipe)
+        what = f"Waiting for another edgequant that makes the same ({recipe.stage})"
+        return exclusive(place.with_name(f"{place.name}.lock"), what)
+
+    def _make(self, recipe: Recipe, make: Callable[[ArtefactDraft], None]) -> None:
+        final = self.folder(recipe)
         _remove_stale_drafts(final)
-        draft_folder.mkdir(parents=True)
-        manifest = Manifest(
-            stage=stage,
-            key=key,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            llama_cpp_commit=llama_cpp_commit,
-            inputs=inputs,
-            parameters=parameters,
-        )
-        draft = ArtefactDraft(draft_folder, manifest)
-        replaced = final.with_name(f"{key}.draft-replaced-{os.getpid()}")
+        folder = final.with_name(f"{final.name}.draft-{host_identity()}-{os.getpid()}")
+        folder.mkdir(parents=True)
+        draft = ArtefactDraft(folder, _new_manifest(recipe), final)
+        draft.log.unlink(missing_ok=True)
+        replaced = final.with_name(f"{final.name}.draft-{host_identity()}-{os.getpid()}.replaced")
         try:
             with disk_full_explained(self.root):
-                yield draft
-                draft.manifest.files.update(file_records(draft.folder))
-                write_json(draft_folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+                make(draft)
+                if draft.log.is_file():
+                    shutil.move(draft.log, folder / LOG_NAME)
+                draft.manifest.files.update(file_records(folder))
+                write_json(folder / MANIFEST_NAME, draft.manifest.model_dump(mode="json"))
                 if final.exists():
                     # Aside in one step: whoever reads it just now finds all of it or none.
                     final.rename(replaced)
-                draft_folder.rename(final)
+                folder.rename(final)
         finally:
-            shutil.rmtree(draft_folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(replaced, ignore_errors=True)
-        draft.folder = final
+        if not draft.keep_work:
+            draft.drop_work()
+
+
+def _new_manifest(recipe: Recipe) -> Manifest:
+    return Manifest(
+        stage=recipe.stage,
+        key=recipe.key,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        llama_cpp_commit=recipe.llama_cpp_commit,
+        inputs=dict(recipe.inputs),
+        parameters=dict(recipe.parameters),
+    )
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
@@ -226,12 +293,36 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     }
 
 
+@functools.cache
+def host_identity() -> str:
+    """What tells this running system from every other that may share the store."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    seen = [socket.gethostname(), boot.read_text() if boot.is_file() else ""]
+    return sha256_json(seen)[:8]
+
+
 def _remove_stale_drafts(final: Path) -> None:
     for stale in final.parent.glob(f"{final.name}.draft-*"):
-        pid = int(stale.name.rpartition("-")[2])
-        # A container gives every run the same few process ids: one with ours is no live one.
-        if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
+        host, _, pid = stale.name.removeprefix(f"{final.name}.draft-").partition("-")
+        if _is_stale(stale, host, pid.partition(".")[0]):
             shutil.rmtree(stale, ignore_errors=True)
+
+
+def _is_stale(draft: Path, host: str, pid: str) -> bool:
+    """Whether nobody can be writing a draft any more; its artefact's lock is held."""
+    if host != host_identity() or not pid.isdecimal():
+        # A process id says nothing about another system: only time does.
+        return time.time() - _last_change(draft) > FOREIGN_DRAFT_SECONDS
+    # A container gives every run the same few process ids: one with ours is no live one.
+    return int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()
+
+
+def _last_change(folder: Path) -> float:
+    times = [folder.stat().st_mtime]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from edgequant.boards.session import clock_of
 from edgequant.core.artefact import Store
 from edgequant.core.disk import disk_full_explained
 from edgequant.core.errors import ExperimentError
@@ -26,17 +27,14 @@ if TYPE_CHECKING:
     from edgequant.answers.prompts import Prompt
     from edgequant.answers.questions import Question
     from edgequant.answers.table import Answers
-    from edgequant.boards.board import Board
     from edgequant.boards.profile import BoardProfile
     from edgequant.build.build import Build
-    from edgequant.latency.measure import Latency
+    from edgequant.latency.measure import Latency, MeasureSettings
     from edgequant.latency.pace import LatencyModel
     from edgequant.latency.predict.instructions import InstructionCounts
     from edgequant.matching.match import MatchedResult
     from edgequant.models.steps.quantize import Models
     from edgequant.report.run import RunManifest, StageRecord
-
-Clock = Literal["host", "instructions"]
 
 STAGES = 8
 # The virtual board is where instructions are counted, whatever board is predicted.
@@ -131,7 +129,7 @@ def sweep(
     with stages.run(f"Deploy to {inputs.profile.name} and measure"):
         latency = _measure(experiment, inputs.profile, models, board_build, prompt, store)
     with stages.run("Latencies of the what-ifs"):
-        what_if = _what_if_models(experiment, inputs, models, prompt, answers, store)
+        what_if = _what_if_models(experiment, inputs, models, prompt, answers, latency, store)
     with stages.run("Match answers and seconds"):
         matched = _match(experiment, answers, [*latency.models, *what_if])
     with stages.run("Draw the report"), disk_full_explained(out):
@@ -156,7 +154,6 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
     from edgequant.answers.prompts import load_prompt, render
     from edgequant.answers.questions import load_questions
     from edgequant.boards.profile import load_profile
-    from edgequant.latency.measure import check_threads
     from edgequant.models.folder import check_model_folder
     from edgequant.models.steps.quantize import canonical_types
 
@@ -174,7 +171,7 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
         for budget in evaluation.stated_budgets:
             render(prompt, "", budget)  # Refuses a budget that cannot be told.
     profile = load_profile(experiment.board.name)
-    check_threads(profile, experiment.measure.threads, _clock(experiment, profile))
+    _measure_settings(experiment).check(profile, clock_of(profile, experiment.measure.clock))
     return _Inputs(
         profile=profile,
         predicted=[load_profile(w.board) for w in experiment.what_if if w.board is not None],
@@ -249,38 +246,25 @@ def _measure(
     prompt: str,
     store: Store,
 ) -> Latency:
+    from edgequant.boards.session import session
     from edgequant.latency.measure import find_latency, measure
 
-    clock = _clock(experiment, profile)
-    settings = experiment.measure.model_dump(exclude={"clock"})
+    clock = clock_of(profile, experiment.measure.clock)
+    settings = _measure_settings(experiment)
     files = {name: models.gguf(name) for name in models.types}
     found = find_latency(
-        profile, files, build=build, prompt=prompt, store=store, clock=clock, **settings
+        profile, files, settings, build=build, prompt=prompt, clock=clock, store=store
     )
     if found is not None:
         return found
-    with _connected(profile, clock) as board:
-        return measure(
-            board, files, build=build, prompt=prompt, store=store, clock=clock, **settings
-        )
+    with session(profile, clock) as board:
+        return measure(board, files, settings, build=build, prompt=prompt, clock=clock, store=store)
 
 
-def _clock(experiment: Experiment, profile: BoardProfile) -> Clock:
-    """A real board has but its own clock."""
-    return experiment.measure.clock if profile.kind == "virtual" else "host"
+def _measure_settings(experiment: Experiment) -> MeasureSettings:
+    from edgequant.latency.measure import MeasureSettings
 
-
-@contextlib.contextmanager
-def _connected(profile: BoardProfile, clock: Clock) -> Iterator[Board]:
-    """A connected board; a virtual one is started for the block if it is not up."""
-    from edgequant.boards.board import open_board
-
-    with contextlib.ExitStack() as stack:
-        if profile.kind == "virtual":
-            from edgequant.boards.virtual.machine import virtual_board
-
-            stack.enter_context(virtual_board(profile.name, clock=clock))
-        yield stack.enter_context(open_board(profile))
+    return MeasureSettings(**experiment.measure.model_dump(exclude={"clock"}))
 
 
 def _what_if_models(
@@ -289,6 +273,7 @@ def _what_if_models(
     models: Models,
     prompt: str,
     answers: Answers,
+    latency: Latency,
     store: Store,
 ) -> list[LatencyModel]:
     """Latencies that nobody measured on this board: predicted ones, and the study's."""
@@ -296,7 +281,7 @@ def _what_if_models(
 
     found: list[LatencyModel] = []
     for profile in inputs.predicted:
-        found += _predict(experiment, profile, models, prompt, answers, store)
+        found += _predict(experiment, profile, models, prompt, answers, latency, store)
     if any(what_if.kind == "study" for what_if in experiment.what_if):
         found += [model for model in study_models() if model.quantization in models.types]
     return found
@@ -308,6 +293,7 @@ def _predict(
     models: Models,
     prompt: str,
     answers: Answers,
+    latency: Latency,
     store: Store,
 ) -> list[LatencyModel]:
     from edgequant.latency.predict.roofline import ModelSize, predict
@@ -318,32 +304,46 @@ def _predict(
         name: ModelSize(file_bytes=info.file_bytes, bytes_per_token=bytes_per_token(info))
         for name, info in infos.items()
     }
-    counts = _count_instructions(experiment, profile, models, prompt, store)
+    counts = _count_instructions(experiment, profile, models, prompt, latency, store)
     prompt_tokens = round(float(answers.frame()["prompt_tokens"].mean()))  # type: ignore[arg-type]
     predictions = predict(profile, sizes, counts, prompt_tokens=prompt_tokens)
     return [prediction.model for prediction in predictions]
 
 
 def _count_instructions(
-    experiment: Experiment, profile: BoardProfile, models: Models, prompt: str, store: Store
+    experiment: Experiment,
+    profile: BoardProfile,
+    models: Models,
+    prompt: str,
+    latency: Latency,
+    store: Store,
 ) -> dict[str, InstructionCounts]:
     """Instructions per token of the very binary that the predicted board would run."""
     from edgequant.boards.profile import load_profile
-    from edgequant.latency.predict.instructions import count_instructions, find_instructions
+    from edgequant.boards.session import session
+    from edgequant.latency.predict.instructions import (
+        CountSettings,
+        count_instructions,
+        find_instructions,
+    )
 
     build = _build(profile.build.target, store, experiment.board.tools)
     counting = load_profile(COUNTING_BOARD)
     files = {name: models.gguf(name) for name in models.types}
-    repack = experiment.measure.repack
-    found = find_instructions(
-        counting, files, build=build, prompt=prompt, repack=repack, store=store
-    )
-    if found is not None:
-        return found
-    with _connected(counting, "instructions") as board:
-        return count_instructions(
-            board, files, build=build, prompt=prompt, repack=repack, store=store
-        )
+    settings = CountSettings(repack=experiment.measure.repack)
+    found = find_instructions(counting, files, settings, build=build, prompt=prompt, store=store)
+    if found is None:
+        with session(counting, "instructions") as board:
+            found = count_instructions(
+                board,
+                files,
+                settings,
+                build=build,
+                prompt=prompt,
+                measured=latency,
+                store=store,
+            )
+    return found.of
 
 
 def _match(

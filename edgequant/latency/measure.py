@@ -13,27 +13,25 @@ runs that are missing. A run that failed is a row, and is tried again by the nex
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
-from edgequant.core.artefact import Artefact, Store, artefact_key
+from edgequant.boards.session import require_clock
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import (
     BoardUnreachableError,
     EdgequantError,
     ProbeError,
     RemoteCommandError,
-    VirtualBoardError,
 )
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.locks import exclusive
-from edgequant.core.paths import cache_root
 from edgequant.core.progress import Task, say, task
 from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
 from edgequant.latency.pace import LatencyModel, from_summaries
@@ -49,12 +47,12 @@ from edgequant.latency.statistics import LatencySummary, Ratio, ratios, summariz
 
 if TYPE_CHECKING:
     from edgequant.boards.board import Board
-    from edgequant.boards.profile import BoardProfile
-
-Clock = Literal["host", "instructions"]
+    from edgequant.boards.profile import BoardProfile, Clock
 
 STAGE = "latency"
 TABLE_NAME = "latency.parquet"
+RAW_FOLDER = "raw"
+"""Of an artefact: what the probe printed, one file for each run."""
 TRIES = 3
 RUN_ERRORS = (ProbeError, RemoteCommandError, BoardUnreachableError)
 """What makes one run fail and leaves the others their chance."""
@@ -86,8 +84,11 @@ class Latency:
     """A finished measurement."""
 
     artefact: Artefact
-    reused: bool = False
-    """It was found as it is; nothing was run."""
+
+    @property
+    def reused(self) -> bool:
+        """It was found as it is; nothing was run."""
+        return self.artefact.reused
 
     @property
     def path(self) -> Path:
@@ -123,6 +124,7 @@ class _Plan:
     repeats: int
     latency_source: str
     clock: Clock
+    llama_cpp_commit: str
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -144,8 +146,8 @@ class _Plan:
         }
 
     @property
-    def key(self) -> str:
-        return artefact_key(STAGE, self.inputs, self.parameters)
+    def recipe(self) -> Recipe:
+        return Recipe(STAGE, self.inputs, self.parameters, self.llama_cpp_commit)
 
 
 def board_identity(profile: BoardProfile) -> str:
@@ -158,32 +160,6 @@ def board_identity(profile: BoardProfile) -> str:
     if profile.kind == "ssh":
         values["ssh"] = {"host": profile.ssh.host, "port": profile.ssh.port}
     return sha256_json([values, profile.remote_folder])
-
-
-def running_clock(profile: BoardProfile) -> Clock:
-    """The clock that a board runs with: "host" unless it is virtual and counts instructions."""
-    if profile.kind != "virtual":
-        return "host"
-    from edgequant.boards.virtual.machine import Instance
-
-    instance = Instance(profile, cache_root() / "virtual" / "instances" / profile.name)
-    state = instance.state()
-    return "host" if state is None else state.clock
-
-
-def require_clock(profile: BoardProfile, clock: Clock) -> None:
-    """Refuse a virtual board that runs with the other clock.
-
-    Raises:
-        VirtualBoardError: it does.
-    """
-    running = running_clock(profile)
-    if running != clock:
-        raise VirtualBoardError(
-            f"runs with the {running} clock, and this needs the {clock} clock",
-            subject=profile.name,
-            next_step=f"edgequant board up {profile.name} --clock {clock}",
-        )
 
 
 def check_threads(profile: BoardProfile, threads: int | None, clock: Clock) -> None:
@@ -205,52 +181,76 @@ def check_threads(profile: BoardProfile, threads: int | None, clock: Clock) -> N
     )
 
 
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How models are measured."""
+
+    tokens: int = 128
+    """To generate in each run; the first comes from the prompt: one less is timed."""
+    repeats: int = 3
+    """Runs of each model."""
+    threads: int | None = None
+    """By default the profile's, or one for each CPU of the board."""
+    repack: bool = True
+    """Let llama.cpp repack the weights into a second copy."""
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+
+    def check(self, profile: BoardProfile, clock: Clock) -> None:
+        """Refuse what makes no sense on a board.
+
+        Raises:
+            ProbeError: it says what.
+        """
+        if self.tokens < 2:
+            raise ProbeError(
+                "at least 2 tokens are needed: the first one comes from the prompt",
+                next_step="-n 128",
+            )
+        if self.repeats < 1:
+            raise ProbeError("at least 1 repeat is needed")
+        check_threads(profile, self.threads, clock)
+
+    def probe_options(self, profile: BoardProfile) -> ProbeOptions:
+        """What the probe is told on a board."""
+        return ProbeOptions(
+            tokens=self.tokens,
+            threads=self.threads if self.threads is not None else profile.threads,
+            repack=self.repack,
+            cache_type_k=self.cache_type_k,
+            cache_type_v=self.cache_type_v,
+        )
+
+
 def find_latency(
     profile: BoardProfile,
     models: Mapping[str, Path | OnBoard],
+    settings: MeasureSettings,
     *,
     build: HasProbe,
     prompt: str,
-    tokens: int = 128,
-    repeats: int = 3,
-    threads: int | None = None,
-    repack: bool = True,
-    cache_type_k: str = "f16",
-    cache_type_v: str = "f16",
-    store: Store | None = None,
-    latency_source: str | None = None,
     clock: Clock = "host",
+    store: Store | None = None,
 ) -> Latency | None:
     """The measurement that :func:`measure` would make, where it was made before without failures.
 
     It needs no connection to the board. Arguments as :func:`measure`.
     """
-    options = ProbeOptions(
-        tokens=tokens,
-        threads=threads if threads is not None else profile.threads,
-        repack=repack,
-        cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v,
-    )
-    plan = _make_plan(profile, models, build, prompt, options, repeats, latency_source, clock)
-    return _find(store if store is not None else Store(), plan.key)
+    plan = _make_plan(profile, models, build, prompt, settings, clock)
+    store = store if store is not None else Store()
+    found = store.find(plan.recipe, accept=_without_failures)
+    return None if found is None else Latency(found)
 
 
 def measure(
     board: Board,
     models: Mapping[str, Path | OnBoard],
+    settings: MeasureSettings,
     *,
     build: HasProbe,
     prompt: str,
-    tokens: int = 128,
-    repeats: int = 3,
-    threads: int | None = None,
-    repack: bool = True,
-    cache_type_k: str = "f16",
-    cache_type_v: str = "f16",
-    store: Store | None = None,
-    latency_source: str | None = None,
     clock: Clock | None = None,
+    store: Store | None = None,
     force: bool = False,
 ) -> Latency:
     """Time every token of some models on a board, or find it done.
@@ -258,19 +258,12 @@ def measure(
     Args:
         board: where it is measured.
         models: quantization to a GGUF here, or to one that was deployed already.
+        settings: how.
         build: has the probe for this board; it and the models here are deployed as needed.
         prompt: text with special tokens.
-        tokens: tokens to generate in each run; the first comes from the prompt, so that
-            ``tokens - 1`` are timed.
-        repeats: runs of each model.
-        threads: by default the profile's, or one for each CPU of the board.
-        repack: let llama.cpp repack the weights into a second copy.
-        cache_type_k: type of the cache of keys.
-        cache_type_v: type of the cache of values.
-        store: where artefacts are kept, by default the cache.
-        latency_source: "measured" or "emulated", by default what the board's profile says.
         clock: the clock that a virtual board must run with, by default the one it runs with;
             under "instructions" a nanosecond is an instruction, and the times repeat.
+        store: where artefacts are kept, by default the cache.
         force: measure again, also what is there.
 
     Raises:
@@ -280,60 +273,43 @@ def measure(
     """
     if not models:
         raise ProbeError("no models to measure")
-    if tokens < 2:
-        raise ProbeError(
-            "at least 2 tokens are needed: the first one comes from the prompt", next_step="-n 128"
-        )
-    if repeats < 1:
-        raise ProbeError("at least 1 repeat is needed")
-    options = ProbeOptions(
-        tokens=tokens,
-        threads=threads if threads is not None else board.profile.threads,
-        repack=repack,
-        cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v,
-    )
-    clock = clock if clock is not None else running_clock(board.profile)
-    require_clock(board.profile, clock)
-    check_threads(board.profile, threads, clock)
-    probe_command("", "", prompt, options)  # a prompt that cannot be used is refused at once
+    clock = clock if clock is not None else board.clock
+    require_clock(board, clock)
+    settings.check(board.profile, clock)
+    plan = _make_plan(board.profile, models, build, prompt, settings, clock)
+    probe_command("", "", prompt, plan.options)  # a prompt that cannot be used is refused at once
     store = store if store is not None else Store()
-    plan = _make_plan(board.profile, models, build, prompt, options, repeats, latency_source, clock)
-    with _board_lock(store, plan.profile.name), store.lock(STAGE, plan.key):
+
+    def make(draft: ArtefactDraft) -> None:
         if force:
-            store.drop_work_folder(STAGE, plan.key)
-        else:
-            found = _find(store, plan.key)
-            if found is not None:
-                return found
-        probe, remote_models = _deploy_missing(board, models, build, store)
-        runs = _Runs(board, plan, store.work_folder(STAGE, plan.key), probe, remote_models)
-        with store.create(
-            STAGE, plan.inputs, plan.parameters, llama_cpp_commit=build.llama_cpp_commit
-        ) as draft:
+            draft.drop_work()
+        with _board_lock(store, plan.profile.name):
+            probe, remote_models = deploy_missing(board, models, build, store)
+            runs = _Runs(board, plan, draft.work_folder(), probe, remote_models)
             with draft.timed("measure"):
                 rows = runs.all()
-            if runs.errors and len(runs.errors) == repeats * len(models):
+            if runs.errors and len(runs.errors) == settings.repeats * len(models):
                 raise runs.errors[0]
-            frame = make_frame(rows)
-            frame.write_parquet(draft.folder / TABLE_NAME)
-            runs.keep_raw(draft.folder / "raw")
+            make_frame(rows).write_parquet(draft.folder / TABLE_NAME)
+            runs.keep_raw(draft.folder / RAW_FOLDER)
+            # What did not fail is not run again when the failed runs are tried once more.
+            draft.keep_work = bool(runs.errors)
             draft.manifest.details.update(
                 failed_runs=len(runs.errors),
                 board_facts=_facts(board),
                 system_info=runs.system_info,
                 prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
             )
-        if not runs.errors:
-            store.drop_work_folder(STAGE, plan.key)
-    return Latency(_made_artefact(store, plan.key))
+
+    made = store.get_or_make(plan.recipe, make, accept=_without_failures, force=force)
+    return Latency(made)
 
 
-def _made_artefact(store: Store, key: str) -> Artefact:
-    artefact = store.find(STAGE, key)
-    if artefact is None:
-        raise ProbeError("the finished measurement vanished", subject=store.folder(STAGE, key))
-    return artefact
+def _without_failures(artefact: Artefact) -> bool:
+    failed = artefact.manifest.details.get("failed_runs")
+    if failed:
+        say(f"An earlier measurement has {failed} failed runs: they are tried again.")
+    return not failed
 
 
 def _make_plan(
@@ -341,9 +317,7 @@ def _make_plan(
     models: Mapping[str, Path | OnBoard],
     build: HasProbe,
     prompt: str,
-    options: ProbeOptions,
-    repeats: int,
-    latency_source: str | None,
+    settings: MeasureSettings,
     clock: Clock,
 ) -> _Plan:
     return _Plan(
@@ -351,10 +325,11 @@ def _make_plan(
         probe_sha256=sha256_file(build.binary(PROBE_NAME)),
         model_sha256={name: file_sha256(model) for name, model in models.items()},
         prompt=prompt,
-        options=options,
-        repeats=repeats,
-        latency_source=latency_source or profile.latency_source,
+        options=settings.probe_options(profile),
+        repeats=settings.repeats,
+        latency_source=profile.latency_source,
         clock=clock,
+        llama_cpp_commit=build.llama_cpp_commit,
     )
 
 
@@ -368,28 +343,10 @@ def file_sha256(model: Path | OnBoard) -> str:
         return model.sha256
     if not model.is_file():
         raise ProbeError("no such file", subject=model, next_step="edgequant quantize makes it")
-    status = model.stat()
-    return _sha256_unchanged(model.resolve(), status.st_size, status.st_mtime_ns)
+    return sha256_file(model)
 
 
-@functools.lru_cache(maxsize=256)
-def _sha256_unchanged(path: Path, _size: int, _changed_nanoseconds: int) -> str:
-    """Hash a file of many gigabytes once in a process, not at each look for a measurement."""
-    return sha256_file(path)
-
-
-def _find(store: Store, key: str) -> Latency | None:
-    artefact = store.find(STAGE, key)
-    if artefact is None:
-        return None
-    failed = artefact.manifest.details.get("failed_runs")
-    if failed:
-        say(f"An earlier measurement has {failed} failed runs: they are tried again.")
-        return None
-    return Latency(artefact, reused=True)
-
-
-def _deploy_missing(
+def deploy_missing(
     board: Board, models: Mapping[str, Path | OnBoard], build: HasProbe, store: Store
 ) -> tuple[str, dict[str, str]]:
     """Paths on the board of the probe and of each model."""
@@ -448,7 +405,7 @@ class _Runs:
             "model_sha256": self._plan.model_sha256[quantization],
             "latency_source": self._plan.latency_source,
         }
-        path = self._folder / f"{_file_name(quantization)}-{repeat}.jsonl"
+        path = self._folder / raw_name(quantization, repeat)
         try:
             run = self._kept(path) or self._made(quantization, path, shown)
         except RUN_ERRORS as error:
@@ -515,9 +472,10 @@ def waited_for_storage(run: ProbeRun) -> bool:
     return any(step.major_faults > 0 or step.read_bytes for step in (run.prefill, *run.tokens))
 
 
-def _file_name(quantization: str) -> str:
+def raw_name(quantization: str, repeat: int) -> str:
+    """Name of the file that keeps what the probe printed in one run."""
     kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in quantization)
-    return f"{kept}-{hashlib.sha256(quantization.encode()).hexdigest()[:6]}"
+    return f"{kept}-{hashlib.sha256(quantization.encode()).hexdigest()[:6]}-{repeat}.jsonl"
 
 
 def _facts(board: Board) -> object:

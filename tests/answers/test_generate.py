@@ -108,9 +108,6 @@ def test_the_table(run: Run, questions: list[Question], model: Path, tmp_path: P
 
 def test_any_number_of_workers_gives_the_same_rows(run: Run, tmp_path: Path) -> None:
     one = run(workers=1, store=Store(tmp_path / "one")).frame()
-    # Without the answers kept by the first call the second has to ask for itself.
-    for path in (tmp_path / "cache" / "answers").iterdir():
-        path.unlink()
     assert run(workers=3, store=Store(tmp_path / "three")).frame().equals(one)
 
 
@@ -205,7 +202,7 @@ def test_wrong_inputs_are_seen_before_anything_starts(
 
 def test_kept_answers_that_are_damaged_are_not_trusted(run: Run, tmp_path: Path) -> None:
     run()
-    (kept,) = (tmp_path / "cache" / "answers").glob("*.sqlite")
+    (kept,) = (tmp_path / "store" / ".cache" / "answers").glob("*.sqlite")
     kept.write_bytes(b"this was a data base once" * 100)
     with pytest.raises(ArtefactError, match="kept answers") as caught:
         run(max_tokens=63)

@@ -16,6 +16,8 @@ from edgequant.boards.virtual.machine import State, down, find_instance, machine
 from edgequant.core.artefact import write_json
 from edgequant.core.errors import ProfileError, ToolMissingError, VirtualBoardError
 
+VIRTUAL = load_profile("virtual")
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +25,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_state(pid: int, ticks: int) -> None:
-    instance = find_instance()
+    instance = find_instance(VIRTUAL)
     instance.folder.mkdir(parents=True, exist_ok=True)
     state = State(pid=pid, start_ticks=ticks, port=1, clock="host", setup="s")
     write_json(instance.folder / "state.json", state.model_dump())
@@ -44,7 +46,7 @@ def test_instruction_clock_has_one_core() -> None:
 
 
 def test_the_guest_is_kept_off_every_network(tmp_path: Path) -> None:
-    arguments = machine.system_arguments(find_instance(), tmp_path / "Image", 2222)
+    arguments = machine.system_arguments(find_instance(VIRTUAL), tmp_path / "Image", 2222)
     network = arguments[arguments.index("-netdev") + 1]
     assert "restrict=on" in network
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in network
@@ -52,7 +54,7 @@ def test_the_guest_is_kept_off_every_network(tmp_path: Path) -> None:
 
 def test_a_real_board_is_not_started() -> None:
     with pytest.raises(ProfileError, match="only virtual boards"):
-        up("rk3568")
+        up(load_profile("rk3568"))
 
 
 def test_a_board_that_is_down_says_how_to_start_it() -> None:
@@ -61,15 +63,15 @@ def test_a_board_that_is_down_says_how_to_start_it() -> None:
 
 
 def test_down_twice_is_no_error() -> None:
-    assert not down().changed
-    assert down().message == "virtual is not running"
+    assert not down(VIRTUAL).changed
+    assert down(VIRTUAL).message == "virtual is not running"
 
 
 def test_a_stale_state_file_is_not_believed() -> None:
     # Our own pid with another start time: the number was given to another process since.
     write_state(os.getpid(), 1)
-    assert find_instance().state() is None
-    assert not down().changed
+    assert find_instance(VIRTUAL).state() is None
+    assert not down(VIRTUAL).changed
     os.kill(os.getpid(), 0)
 
 
@@ -78,22 +80,22 @@ def test_a_process_that_has_ended_is_not_alive() -> None:
     ticks = machine._start_ticks(process.pid)
     assert ticks is not None
     write_state(process.pid, ticks)
-    assert find_instance().state() is not None
+    assert find_instance(VIRTUAL).state() is not None
     process.kill()
     process.wait()
-    assert find_instance().state() is None
+    assert find_instance(VIRTUAL).state() is None
 
 
 def test_a_damaged_state_file_is_not_believed() -> None:
     write_state(1, 1)
-    (find_instance().folder / "state.json").write_text("{")
-    assert find_instance().state() is None
+    (find_instance(VIRTUAL).folder / "state.json").write_text("{")
+    assert find_instance(VIRTUAL).state() is None
 
 
 def test_qemu_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "QEMU", "qemu-system-that-nobody-has")
     with pytest.raises(ToolMissingError, match="apt-get install qemu-system-arm"):
-        up()
+        up(VIRTUAL)
 
 
 def test_keys_are_fresh_private_and_fit_each_other(tmp_path: Path) -> None:

@@ -111,17 +111,17 @@ def test_only_builds_that_would_be_found_again_are_counted(tmp_path: Path) -> No
 def test_what_a_plan_would_find_is_counted(tmp_path: Path) -> None:
     lock = load_lock()
     source = SourceTree(tmp_path, lock.llama_cpp_commit, lock.sha256)
-    plan = Plan(BOARD_TARGET, source, (), identity={"name": "zig"}, flags=[])
+    plan = Plan(BOARD_TARGET, source, (), identity={"name": "zig"}, flags=[], trees=tmp_path)
     manifest = Manifest(
         stage="build",
-        key=plan.key,
+        key=plan.recipe.key,
         created="",
         llama_cpp_commit=source.commit,
         inputs=plan.inputs,
         parameters=plan.parameters,
     )
-    write_manifest(tmp_path, plan.key, manifest.model_dump_json())
-    assert [build.key for build in cached_builds(tmp_path)] == [plan.key]
+    write_manifest(tmp_path, plan.recipe.key, manifest.model_dump_json())
+    assert [build.key for build in cached_builds(tmp_path)] == [plan.recipe.key]
 
 
 def test_a_container_needs_an_engine_and_is_not_for_this_host() -> None:

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 
-from edgequant.boards.profile import BoardProfile
-from edgequant.boards.virtual.machine import Instance
+from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.core.artefact import Store
 from edgequant.core.errors import BoardUnreachableError, ProbeError, VirtualBoardError
 from edgequant.latency import measure as measure_module
 from edgequant.latency.frame import SCHEMA
 from edgequant.latency.measure import (
+    MeasureSettings,
     board_identity,
     check_threads,
     find_latency,
@@ -25,7 +25,11 @@ from edgequant.latency.measure import (
     name_models,
 )
 from edgequant.latency.predict import instructions
-from edgequant.latency.predict.instructions import count_instructions, find_instructions
+from edgequant.latency.predict.instructions import (
+    CountSettings,
+    count_instructions,
+    find_instructions,
+)
 from edgequant.latency.probe import parse_probe_output
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -45,6 +49,7 @@ class FakeBoard:
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
         self.profile = profile()
+        self.clock: Clock = "host"
         self.commands: list[str] = []
         self._behaviour = behaviour or (lambda _call, _command: (WHOLE, 0))
 
@@ -83,12 +88,36 @@ class World:
         self.build = SimpleNamespace(binary=lambda _name: probe, llama_cpp_commit="abc")
 
     def measure(self, board: FakeBoard, **options: Any) -> Any:
+        names = MeasureSettings.__dataclass_fields__
+        settings = {name: options.pop(name) for name in list(options) if name in names}
         return measure(
             board,  # type: ignore[arg-type]
             self.models,
+            MeasureSettings(**{"tokens": 6, "repeats": 2, **settings}),
             build=self.build,
             store=self.store,
-            **{"prompt": "hello", "tokens": 6, "repeats": 2, **options},
+            **{"prompt": "hello", **options},
+        )
+
+    def count(self, board: FakeBoard, **options: Any) -> Any:
+        return count_instructions(
+            board,  # type: ignore[arg-type]
+            self.models,
+            CountSettings(),
+            build=self.build,
+            prompt="hello",
+            store=self.store,
+            **options,
+        )
+
+    def find_counts(self, board: FakeBoard) -> Any:
+        return find_instructions(
+            board.profile,
+            self.models,
+            CountSettings(),
+            build=self.build,
+            prompt="hello",
+            store=self.store,
         )
 
 
@@ -99,8 +128,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     ) -> tuple[str, dict[str, str]]:
         return "/b/probe", {name: f"/b/{name}" for name in models}
 
-    monkeypatch.setattr(measure_module, "_deploy_missing", deployed)
-    monkeypatch.setattr(instructions, "_deploy_missing", deployed)
+    monkeypatch.setattr(measure_module, "deploy_missing", deployed)
+    monkeypatch.setattr(instructions, "deploy_missing", deployed)
     monkeypatch.setattr(measure_module, "_facts", lambda _board: {"ram_bytes": 1})
     return World(tmp_path)
 
@@ -147,10 +176,9 @@ def test_the_same_measurement_is_found_and_needs_no_board(world: World) -> None:
     found = find_latency(
         profile(),
         world.models,
+        MeasureSettings(tokens=6, repeats=2),
         build=world.build,
         prompt="hello",
-        tokens=6,
-        repeats=2,
         store=world.store,
     )
     assert found is not None
@@ -166,7 +194,6 @@ def test_the_same_measurement_is_found_and_needs_no_board(world: World) -> None:
         {"threads": 2},
         {"repack": False},
         {"cache_type_k": "q8_0"},
-        {"latency_source": "emulated"},
         {"force": True},
     ],
 )
@@ -205,50 +232,38 @@ def test_how_a_board_is_reached_does_not_make_it_another(world: World) -> None:
     assert board_identity(profile()) == board_identity(keyed)
 
 
-def test_a_virtual_boards_clock_is_part_of_the_measurement(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_virtual_boards_clock_is_part_of_the_measurement(world: World) -> None:
     board = FakeBoard()
     board.profile = profile(kind="virtual", ssh={})
     keys = set()
-    for clock in ("host", "instructions"):
-        running = SimpleNamespace(clock=clock)
-        monkeypatch.setattr(Instance, "state", lambda _self, running=running: running)
+    clocks: tuple[Clock, ...] = ("host", "instructions")
+    for clock in clocks:
+        board.clock = clock
         latency = world.measure(board)
         assert latency.artefact.manifest.parameters["clock"] == clock
         keys.add(latency.artefact.key)
     assert len(keys) == 2
 
 
-def test_a_virtual_board_with_the_other_clock_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_virtual_board_with_the_other_clock_is_refused(world: World) -> None:
     board = FakeBoard()
     board.profile = profile(kind="virtual", ssh={})
-    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="instructions"))
+    board.clock = "instructions"
     with pytest.raises(VirtualBoardError, match="instructions clock"):
         world.measure(board, clock="host")
-    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="host"))
+    board.clock = "host"
     with pytest.raises(VirtualBoardError, match="host clock"):
-        count_instructions(
-            board,  # type: ignore[arg-type]
-            world.models,
-            build=world.build,
-            prompt="x",
-            store=world.store,
-        )
+        world.count(board)
     assert not board.commands
 
 
-def test_a_connection_that_breaks_under_the_instruction_clock_costs_no_run(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_breaks_under_the_instruction_clock_costs_no_run(world: World) -> None:
     def breaking(call: int, _command: str) -> tuple[list[str], int] | BaseException:
         return BoardUnreachableError("broke") if call == 2 else (WHOLE, 0)
 
-    monkeypatch.setattr(Instance, "state", lambda _self: SimpleNamespace(clock="instructions"))
     board = FakeBoard(breaking)
     board.profile = profile(kind="virtual", ssh={})
+    board.clock = "instructions"
     assert not world.measure(board).frame["failed"].any()
     assert len(board.commands) == 5
 
@@ -379,13 +394,65 @@ def doubled(_call: int, command: str) -> tuple[list[str], int]:
 
 def test_instructions_are_counted_once(world: World) -> None:
     board = FakeBoard(doubled)
-    arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
-    assert find_instructions(board.profile, world.models, **arguments) is None
-    counts = count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+    assert world.find_counts(board) is None
+    counts = world.count(board).of
     assert counts["Q2_K"].prompt == 1000
     assert counts["Q2_K"].decode == 116_322
     assert all("--threads 1" in command for command in board.commands)
-    assert find_instructions(board.profile, world.models, **arguments) == counts
+    assert world.find_counts(board).of == counts
+
+
+def with_more_tokens(call: int, command: str) -> tuple[list[str], int]:
+    """The recorded run with ten tokens more, each dearer than all before."""
+    lines, status = doubled(call, command)
+    if "hellohello" in command:
+        return lines, status
+    *events, end = [json.loads(line) for line in lines]
+    last = events[-1]
+    for number in range(1, 11):
+        events.append({**last, "index": last["index"] + number, "nanoseconds": 900_000 + number})
+    if "-n 8 " in command:
+        del events[3 + 8 :]
+    end |= {"tokens": len(events) - 3}
+    return [json.dumps(event) for event in [*events, end]], status
+
+
+def test_what_was_measured_is_not_counted_again(world: World) -> None:
+    board = FakeBoard(with_more_tokens)
+    board.profile = profile(kind="virtual", ssh={}, cpu={"threads": 1})
+    board.clock = "instructions"
+    measured = world.measure(board, tokens=16, repeats=1)
+    board.commands.clear()
+    counts = world.count(board, measured=measured).of
+    assert len(board.commands) == 2
+    assert all("hellohello" in command for command in board.commands)
+    again = World(world.store.root.parent)
+    again.store = Store(world.store.root.parent / "another")
+    assert again.count(board).of == counts
+
+
+@pytest.mark.parametrize(
+    ("settings", "cpu"),
+    [
+        ({"repack": False}, {"threads": 1}),
+        ({"cache_type_k": "q8_0"}, {"threads": 1}),
+        ({"prompt": "other"}, {"threads": 1}),
+        ({"tokens": 6}, {"threads": 1}),
+    ],
+)
+def test_what_was_measured_otherwise_is_counted(
+    world: World, settings: dict[str, Any], cpu: dict[str, int]
+) -> None:
+    board = FakeBoard(with_more_tokens)
+    board.profile = profile(kind="virtual", ssh={}, cpu=cpu)
+    board.clock = "instructions"
+    behaviour = (lambda _c, _s: (WHOLE, 0)) if settings == {"tokens": 6} else with_more_tokens
+    board._behaviour = behaviour
+    measured = world.measure(board, **{"tokens": 16, "repeats": 1, **settings})
+    board._behaviour = with_more_tokens
+    board.commands.clear()
+    world.count(board, measured=measured)
+    assert len(board.commands) == 4
 
 
 @pytest.mark.parametrize(("breaks", "calls"), [(2, 6), (3, 3)])
@@ -394,13 +461,12 @@ def test_counting_goes_on_after_a_broken_connection(world: World, breaks: int, c
         return BoardUnreachableError("broke") if call <= breaks else doubled(call, command)
 
     board = FakeBoard(breaking)
-    arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
     if breaks < measure_module.TRIES:
-        count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+        world.count(board)
     else:
         with pytest.raises(BoardUnreachableError):
-            count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
-        assert find_instructions(board.profile, world.models, **arguments) is None
+            world.count(board)
+        assert world.find_counts(board) is None
     assert len(board.commands) == calls
 
 
@@ -418,14 +484,13 @@ def test_a_run_that_waited_for_storage_is_no_count(world: World, cold: int, call
         return [json.dumps(event) for event in events], status
 
     board = FakeBoard(from_storage)
-    arguments: dict[str, Any] = {"build": world.build, "prompt": "hello", "store": world.store}
     if cold < measure_module.TRIES:
-        counts = count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
+        counts = world.count(board).of
         assert counts["Q2_K"].prompt == counts["Q8_0"].prompt == 1000
     else:
         with pytest.raises(ProbeError, match="read from storage"):
-            count_instructions(board, world.models, **arguments)  # type: ignore[arg-type]
-        assert find_instructions(board.profile, world.models, **arguments) is None
+            world.count(board)
+        assert world.find_counts(board) is None
     assert len(board.commands) == calls
 
 

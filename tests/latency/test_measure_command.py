@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-import edgequant.boards.board
+import edgequant.boards.session
 import edgequant.build.build
 import edgequant.models.formats.gguf
 from edgequant.boards.profile import BoardProfile
@@ -27,6 +27,7 @@ PROFILE = 'kind = "ssh"\n[build]\ntarget = "t"\n[ssh]\nhost = "nowhere"\n'
 class FakeBoard:
     def __init__(self, profile: BoardProfile) -> None:
         self.profile = profile
+        self.clock = "host"
 
     def __enter__(self) -> FakeBoard:
         return self
@@ -56,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     probe.write_text("probe")
     built = SimpleNamespace(binary=lambda _name: probe, llama_cpp_commit="abc")
     monkeypatch.setattr(edgequant.build.build, "build", lambda *_, **__: built)
-    monkeypatch.setattr(edgequant.boards.board, "open_board", FakeBoard)
+    monkeypatch.setattr(edgequant.boards.session, "open_board", FakeBoard)
     monkeypatch.setattr(
         edgequant.models.formats.gguf,
         "read_gguf",
@@ -64,7 +65,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     )
     monkeypatch.setattr(
         measure_module,
-        "_deploy_missing",
+        "deploy_missing",
         lambda _board, models, _build, _store: ("/b/probe", {n: f"/b/{n}" for n in models}),
     )
     monkeypatch.setattr(measure_module, "_facts", lambda _board: {})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.artefact import Artefact, Store
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import DiskFullError, GgufError, QuantizationError
 from edgequant.models.formats.gguf import read_gguf
 from edgequant.models.publish import publish
@@ -96,13 +96,11 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def base(store: Store) -> Artefact:
-    with store.create("models", {"folder": "0"}, {"output_type": "f16"}) as draft:
+    def write(draft: ArtefactDraft) -> None:
         content = gguf({"general.architecture": "llama", "general.file_type": 1}, TENSORS)
         (draft.folder / "tiny-F16.gguf").write_bytes(content)
-        key = draft.manifest.key
-    found = store.find("models", key)
-    assert found is not None
-    return found
+
+    return store.get_or_make(Recipe("models", {"folder": "0"}, {"output_type": "f16"}), write)
 
 
 def test_each_type_is_made_once(host: Host, store: Store, base: Artefact) -> None:

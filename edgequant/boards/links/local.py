@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from edgequant.boards.board import RUN_TIMEOUT_SECONDS, CommandResult, checked, shorten
-from edgequant.boards.profile import BoardProfile
+from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.core.errors import (
     BoardSpaceError,
     RemoteCommandError,
@@ -33,6 +33,7 @@ class LocalBoard:
 
     def __init__(self, profile: BoardProfile) -> None:
         self.profile = profile
+        self.clock: Clock = "host"
         self._folder = Path(profile.remote_folder)
         self._folder.mkdir(parents=True, exist_ok=True)
 

@@ -23,7 +23,7 @@ from edgequant.boards.board import (
     shorten,
 )
 from edgequant.boards.links import shell
-from edgequant.boards.profile import BoardProfile
+from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.core.errors import (
     AuthenticationError,
     BoardSpaceError,
@@ -80,6 +80,7 @@ class SshBoard:
 
     def __init__(self, profile: BoardProfile, *, use_ssh_config: bool = True) -> None:
         self.profile = profile
+        self.clock: Clock = "host"
         self._use_ssh_config = use_ssh_config
         self._connection: Any = None
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from edgequant.boards.links.ssh import SshBoard
 from edgequant.boards.profile import BoardProfile
-from edgequant.boards.virtual.machine import Instance
+from edgequant.boards.virtual.machine import find_instance
 from edgequant.core.errors import VirtualBoardError
-from edgequant.core.paths import cache_root
 
 
 def open_virtual_board(profile: BoardProfile) -> SshBoard:
@@ -16,7 +15,7 @@ def open_virtual_board(profile: BoardProfile) -> SshBoard:
         VirtualBoardError: it is not up.
         BoardUnreachableError: it is up but does not answer.
     """
-    instance = Instance(profile, cache_root() / "virtual" / "instances" / profile.name)
+    instance = find_instance(profile)
     state = instance.state()
     if state is None:
         raise VirtualBoardError(
@@ -25,5 +24,6 @@ def open_virtual_board(profile: BoardProfile) -> SshBoard:
             next_step=f"edgequant board up {profile.name}",
         )
     board = SshBoard(instance.reachable_profile(state), use_ssh_config=False)
+    board.clock = state.clock
     board.connect()
     return board

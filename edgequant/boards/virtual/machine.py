@@ -17,11 +17,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgequant.boards.profile import BoardProfile, load_profile
+from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.boards.virtual import fdt
 from edgequant.boards.virtual.image import (
     Image,
@@ -46,7 +45,6 @@ from edgequant.core.paths import cache_root
 from edgequant.core.process import dying_with_us
 from edgequant.core.progress import say, task
 
-Clock = Literal["host", "instructions"]
 QEMU = "qemu-system-aarch64"
 DEFAULT_CORES = 4
 DEFAULT_RAM_BYTES = 2 << 30
@@ -146,13 +144,12 @@ class Outcome:
     message: str
 
 
-def find_instance(name: str = "virtual") -> Instance:
-    """A virtual board's instance by its profile's name or path.
+def find_instance(profile: BoardProfile) -> Instance:
+    """A virtual board's instance.
 
     Raises:
-        ProfileError: no such profile, or not a virtual board's.
+        ProfileError: it is not a virtual board's profile.
     """
-    profile = load_profile(name)
     if profile.kind != "virtual":
         raise ProfileError(
             f"the board {profile.name!r} is of kind {profile.kind!r}: only virtual boards are "
@@ -162,11 +159,11 @@ def find_instance(name: str = "virtual") -> Instance:
     return Instance(profile, cache_root() / "virtual" / "instances" / profile.name)
 
 
-def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) -> Outcome:
+def up(profile: BoardProfile, clock: Clock = "host", *, attached: bool = False) -> Outcome:
     """Start a virtual board, if it does not run already, and wait until SSH answers.
 
     Args:
-        name: the profile's name or path.
+        profile: of a virtual board.
         clock: "host", or "instructions" for a guest whose clock advances one nanosecond for each
             instruction, on one core: times read there repeat to the fourth digit.
         attached: the board dies with this process, however it ends.
@@ -177,7 +174,7 @@ def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) 
             with another clock.
         DiskFullError: there is no room for its image or disk.
     """
-    instance = find_instance(name)
+    instance = find_instance(profile)
     with _locked(instance), disk_full_explained(instance.folder):
         state = instance.state()
         if state is not None and state.setup == _setup(instance.profile, clock):
@@ -198,18 +195,18 @@ def up(name: str = "virtual", clock: Clock = "host", *, attached: bool = False) 
         return Outcome(instance, state, True, message)
 
 
-def down(name: str = "virtual", *, delete: bool = False, force: bool = False) -> Outcome:
+def down(profile: BoardProfile, *, delete: bool = False, force: bool = False) -> Outcome:
     """Stop a virtual board; its disk stays unless ``delete``.
 
     Args:
-        name: the profile's name or path.
+        profile: of a virtual board.
         delete: also delete its disk.
         force: stop it even while another run uses it.
 
     Raises:
         VirtualBoardError: another run uses it, or it cannot be stopped.
     """
-    instance = find_instance(name)
+    instance = find_instance(profile)
     with _locked(instance):
         _end_orphan(instance)
         state = instance.state()
@@ -231,13 +228,13 @@ _held: set[Path] = set()
 
 
 @contextlib.contextmanager
-def virtual_board(name: str = "virtual", clock: Clock = "host") -> Iterator[Instance]:
+def virtual_board(profile: BoardProfile, clock: Clock = "host") -> Iterator[Instance]:
     """A running virtual board for the block; one that the block started is stopped after it.
 
     One block at a time uses a board: another process waits, for two would disturb each other's
     timings. A board started here dies with this process, even when that is killed.
     """
-    instance = find_instance(name)
+    instance = find_instance(profile)
     with contextlib.ExitStack() as stack:
         if instance.folder not in _held:
             stack.enter_context(_used_by_us(instance))
@@ -247,12 +244,12 @@ def virtual_board(name: str = "virtual", clock: Clock = "host") -> Iterator[Inst
                 raise VirtualBoardError(
                     f"this run uses it with the {state.clock} clock already", subject=instance.name
                 )
-        outcome = up(name, clock, attached=True)
+        outcome = up(profile, clock, attached=True)
         try:
             yield outcome.instance
         finally:
             if outcome.changed:
-                down(name)
+                down(profile)
 
 
 @contextlib.contextmanager

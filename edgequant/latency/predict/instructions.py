@@ -8,26 +8,37 @@ so that a time read on it is a count, the same to the fourth digit from run to r
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgequant.core.artefact import Store, artefact_key, write_json
+from edgequant.boards.session import require_clock
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store, write_json
 from edgequant.core.errors import ProbeError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import task
 from edgequant.latency.measure import (
+    RAW_FOLDER,
     HasProbe,
+    Latency,
     OnBoard,
-    _deploy_missing,
     board_identity,
+    deploy_missing,
     file_sha256,
-    require_clock,
+    raw_name,
     run_steadily,
     waited_for_storage,
 )
-from edgequant.latency.probe import PROBE_NAME, ProbeOptions, ProbeRun, run_probe
+from edgequant.latency.probe import (
+    PROBE_NAME,
+    ProbeOptions,
+    ProbeRun,
+    parse_probe_output,
+    run_probe,
+)
 from edgequant.latency.statistics import median
 
 if TYPE_CHECKING:
@@ -46,6 +57,19 @@ class InstructionCounts:
     """Of one generated token."""
     prompt: float
     """Of one more token of a prompt."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counted instructions of some models."""
+
+    artefact: Artefact
+
+    @cached_property
+    def of(self) -> dict[str, InstructionCounts]:
+        """Quantization to its counts."""
+        values = json.loads(self.artefact.file(FILE_NAME).read_text(encoding="utf-8"))
+        return {name: InstructionCounts(**counts) for name, counts in values.items()}
 
 
 def counts_from_runs(short: ProbeRun, long: ProbeRun) -> InstructionCounts:
@@ -70,116 +94,151 @@ def counts_from_runs(short: ProbeRun, long: ProbeRun) -> InstructionCounts:
     return InstructionCounts(decode=decode, prompt=more / more_tokens)
 
 
+@dataclass(frozen=True)
+class CountSettings:
+    """How instructions are counted."""
+
+    tokens: int = 8
+    """To decode."""
+    repack: bool = True
+    """Let llama.cpp repack the weights."""
+
+
 def find_instructions(
     profile: BoardProfile,
     models: Mapping[str, Path | OnBoard],
+    settings: CountSettings,
     *,
     build: HasProbe,
     prompt: str,
-    tokens: int = 8,
-    repack: bool = True,
     store: Store | None = None,
-) -> dict[str, InstructionCounts] | None:
+) -> Counts | None:
     """What :func:`count_instructions` would return, where it was counted before."""
-    inputs, parameters = _key_parts(profile, models, build, prompt, tokens, repack)
-    store = store if store is not None else Store()
-    artefact = store.find(STAGE, artefact_key(STAGE, inputs, parameters))
-    if artefact is None:
-        return None
-    import json
-
-    values = json.loads(artefact.file(FILE_NAME).read_text(encoding="utf-8"))
-    return {name: InstructionCounts(**counts) for name, counts in values.items()}
+    recipe = _recipe(profile, models, build, prompt, settings)
+    found = (store if store is not None else Store()).find(recipe)
+    return None if found is None else Counts(found)
 
 
 def count_instructions(
     board: Board,
     models: Mapping[str, Path | OnBoard],
+    settings: CountSettings,
     *,
     build: HasProbe,
     prompt: str,
-    tokens: int = 8,
-    repack: bool = True,
+    measured: Latency | None = None,
     store: Store | None = None,
-) -> dict[str, InstructionCounts]:
+) -> Counts:
     """Count each model's instructions per token, or find them counted.
 
     Args:
         board: a virtual board that was started with the instruction clock.
         models: quantization to a GGUF here, or to one that was deployed already.
+        settings: how.
         build: has the probe for this board.
         prompt: text; it is evaluated once as it is and once doubled.
-        tokens: tokens to decode.
-        repack: let llama.cpp repack the weights.
+        measured: a measurement of these models; its runs are taken for those with the prompt as it
+            is, where they were made in just that way.
         store: where artefacts are kept, by default the cache.
 
     Raises:
         ProbeError: a run failed: a count is either there for every model or not at all.
         VirtualBoardError: the board runs with the host's clock.
     """
-    found = find_instructions(
-        board.profile,
-        models,
-        build=build,
-        prompt=prompt,
-        tokens=tokens,
-        repack=repack,
-        store=store,
-    )
-    if found is not None:
-        return found
     if board.profile.kind == "virtual":
-        require_clock(board.profile, "instructions")
+        require_clock(board, "instructions")
     store = store if store is not None else Store()
-    inputs, parameters = _key_parts(board.profile, models, build, prompt, tokens, repack)
-    counts: dict[str, InstructionCounts] = {}
-    with (
-        store.lock(STAGE, artefact_key(STAGE, inputs, parameters)),
-        store.create(STAGE, inputs, parameters, llama_cpp_commit=build.llama_cpp_commit) as draft,
-    ):
-        probe, remote = _deploy_missing(board, models, build, store)
-        with task("Counting instructions per token", 2 * len(models)) as shown:
+    recipe = _recipe(board.profile, models, build, prompt, settings)
+
+    def make(draft: ArtefactDraft) -> None:
+        counts: dict[str, InstructionCounts] = {}
+        probe, remote = deploy_missing(board, models, build, store)
+        with task("Counting instructions per token", len(models)) as shown:
             for quantization, path in remote.items():
                 shown.describe(f"Counting instructions per token of {quantization}")
-                runs = []
-                for text, count in ((prompt, tokens), (prompt + prompt, 1)):
-                    options = ProbeOptions(tokens=count, threads=1, repack=repack)
-                    once = functools.partial(run_probe, board, probe, path, text, options)
-                    run = run_steadily(board, "instructions", once)
-                    if waited_for_storage(run):
-                        raise ProbeError(
-                            f"{quantization} is read from storage while it runs: its instructions "
-                            "cannot be told from the waiting",
-                            subject=f"board {board.profile.name}",
-                            next_step="give the virtual board more memory than the model takes",
-                        )
-                    runs.append(run)
-                    shown.advance()
-                counts[quantization] = counts_from_runs(*runs)
-        write_json(
-            draft.folder / FILE_NAME,
-            {name: {"decode": c.decode, "prompt": c.prompt} for name, c in counts.items()},
+
+                def run(text: str, tokens: int, path: str = path) -> ProbeRun:
+                    options = ProbeOptions(tokens=tokens, threads=1, repack=settings.repack)
+                    return run_probe(board, probe, path, text, options)
+
+                short = _measured_run(measured, recipe, quantization, settings)
+                if short is None:
+                    short = _counted(board, quantization, run, prompt, settings.tokens)
+                long = _counted(board, quantization, run, prompt + prompt, 1)
+                counts[quantization] = counts_from_runs(short, long)
+                shown.advance()
+        write_json(draft.folder / FILE_NAME, {name: asdict(c) for name, c in counts.items()})
+
+    return Counts(store.get_or_make(recipe, make))
+
+
+def _counted(
+    board: Board,
+    quantization: str,
+    run: Callable[[str, int], ProbeRun],
+    text: str,
+    tokens: int,
+) -> ProbeRun:
+    found = run_steadily(board, "instructions", functools.partial(run, text, tokens))
+    if waited_for_storage(found):
+        raise ProbeError(
+            f"{quantization} is read from storage while it runs: its instructions cannot be told "
+            "from the waiting",
+            subject=f"board {board.profile.name}",
+            next_step="give the virtual board more memory than the model takes",
         )
-    return counts
+    return found
 
 
-def _key_parts(
+def _measured_run(
+    measured: Latency | None, wanted: Recipe, quantization: str, settings: CountSettings
+) -> ProbeRun | None:
+    """The first run of a measurement, as if it had been made for counting; None where it was not.
+
+    Under the instruction clock the same binary, model, prompt and options take the same
+    instructions each time, token by token: a longer run begins with the shorter one's.
+    """
+    if measured is None:
+        return None
+    made = measured.artefact.manifest
+    same_inputs = all(
+        made.inputs.get(name) == wanted.inputs[name]
+        for name in ("board", "probe", f"model {quantization}")
+    )
+    expected = {
+        **ProbeOptions(threads=1, repack=settings.repack).model_dump(
+            mode="json", exclude={"tokens"}
+        ),
+        "prompt": wanted.parameters["prompt"],
+        "clock": "instructions",
+    }
+    same_way = all(made.parameters.get(name) == value for name, value in expected.items())
+    path = measured.artefact.folder / RAW_FOLDER / raw_name(quantization, 1)
+    if not same_inputs or not same_way or not path.is_file():
+        return None
+    run = parse_probe_output(path.read_text(encoding="utf-8").splitlines())
+    if len(run.tokens) < settings.tokens or waited_for_storage(run):
+        return None
+    return run.model_copy(update={"tokens": run.tokens[: settings.tokens]})
+
+
+def _recipe(
     profile: BoardProfile,
     models: Mapping[str, Path | OnBoard],
     build: HasProbe,
     prompt: str,
-    tokens: int,
-    repack: bool,
-) -> tuple[dict[str, str], dict[str, object]]:
+    settings: CountSettings,
+) -> Recipe:
     inputs = {
         "board": board_identity(profile),
         "probe": sha256_file(build.binary(PROBE_NAME)),
         **{f"model {name}": file_sha256(model) for name, model in sorted(models.items())},
     }
-    return inputs, {
+    parameters: dict[str, object] = {
         "prompt": prompt,
-        "tokens": tokens,
-        "repack": repack,
+        "tokens": settings.tokens,
+        "repack": settings.repack,
         "threads": 1,
         "waits_for_storage": False,
     }
+    return Recipe(STAGE, inputs, parameters, build.llama_cpp_commit)

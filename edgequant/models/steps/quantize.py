@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgequant.core.artefact import Artefact, ArtefactDraft, Store, artefact_key
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import (
     ArtefactError,
     DiskFullError,
@@ -341,7 +340,7 @@ def _base(folder: ModelFolder, output_type: str, host: HostBuild, store: Store) 
         "tokenizer_check": CHECK_VERSION,
     }
 
-    def make(draft: ArtefactDraft, log: Path) -> None:
+    def make(draft: ArtefactDraft) -> None:
         converter = check_converter(host.source.folder)
         check_space(store.root, folder.parameter_count * 2, f"converting {folder.name}")
         out = draft.folder / f"{folder.name}-{output_type.upper()}.gguf"
@@ -354,7 +353,7 @@ def _base(folder: ModelFolder, output_type: str, host: HostBuild, store: Store) 
                 converter,
                 "bf16" if output_type == "bf16" else "f16",
                 out,
-                log=log,
+                log=draft.log,
                 shown=shown,
             )
         with draft.timed("load_check"):
@@ -368,7 +367,8 @@ def _base(folder: ModelFolder, output_type: str, host: HostBuild, store: Store) 
         }
         out.chmod(0o444)
 
-    return _find_or_make(store, inputs, parameters, host.llama_cpp_commit, make)
+    recipe = Recipe(STAGE, inputs, parameters, host.llama_cpp_commit)
+    return store.get_or_make(recipe, make)
 
 
 def _quantized(
@@ -386,7 +386,7 @@ def _quantized(
         "llama_cpp_commit": host.llama_cpp_commit,
     }
 
-    def make(draft: ArtefactDraft, log: Path) -> None:
+    def make(draft: ArtefactDraft) -> None:
         before = read_gguf(source)
         check_space(store.root, expected_bytes(before, quantization), f"quantizing {name}")
         out = draft.folder / f"{name}-{quantization}.gguf"
@@ -396,7 +396,7 @@ def _quantized(
             task(f"Quantizing {name} to {quantization}", total=len(before.tensors)) as shown,
         ):
             _run_quantize(
-                host.binary("llama-quantize"), source, out, quantization, log, lines, shown
+                host.binary("llama-quantize"), source, out, quantization, draft.log, lines, shown
             )
         after = read_gguf(out)
         _check_same_model(before, after)
@@ -407,7 +407,8 @@ def _quantized(
         }
         out.chmod(0o444)
 
-    return _find_or_make(store, inputs, parameters, host.llama_cpp_commit, make)
+    recipe = Recipe(STAGE, inputs, parameters, host.llama_cpp_commit)
+    return store.get_or_make(recipe, make)
 
 
 def expected_bytes(base: GgufInfo, quantization: str) -> int:
@@ -486,31 +487,6 @@ def _facts(info: GgufInfo) -> dict[str, object]:
         "bits_per_weight": round(info.bits_per_weight, 4),
         "tensors": len(info.tensors),
     }
-
-
-def _find_or_make(
-    store: Store,
-    inputs: dict[str, str],
-    parameters: dict[str, object],
-    commit: str,
-    make: Callable[[ArtefactDraft, Path], None],
-) -> Artefact:
-    key = artefact_key(STAGE, inputs, parameters)
-    if (found := store.find(STAGE, key)) is not None:
-        return found
-    with store.lock(STAGE, key):
-        if (found := store.find(STAGE, key)) is not None:
-            return found
-        # Beside the artefact while it is made, so that a failure leaves its log behind.
-        log = store.root / STAGE / f"{key}.log"
-        log.unlink(missing_ok=True)
-        with store.create(STAGE, inputs, parameters, llama_cpp_commit=commit) as draft:
-            make(draft, log)
-            shutil.move(log, draft.folder / "output.log")
-    made = store.find(STAGE, key)
-    if made is None:
-        raise ArtefactError("the finished artefact vanished", subject=store.folder(STAGE, key))
-    return made
 
 
 def _gguf_of(artefact: Artefact) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from edgequant.boards.links.ssh import SshBoard
-from edgequant.boards.profile import BoardProfile
+from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.boards.virtual.image import ensure_image
 from edgequant.boards.virtual.machine import (
     Instance,
@@ -214,14 +214,14 @@ def virtual_profile_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     shipped = Path(__file__).parents[3] / "boards" / "virtual.toml"
     path = tmp_path_factory.mktemp("boards") / f"test-{os.getpid()}.toml"
     path.write_text(shipped.read_text())
-    instance = find_instance(str(path))
+    instance = find_instance(load_profile(str(path)))
     yield path
     shutil.rmtree(instance.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def running_board(virtual_profile_path: Path) -> Iterator[Instance]:
-    with virtual_board(str(virtual_profile_path)) as instance:
+    with virtual_board(load_profile(str(virtual_profile_path))) as instance:
         yield instance
 
 

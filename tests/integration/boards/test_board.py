@@ -108,10 +108,12 @@ def test_another_clock_is_refused_while_it_is_used(running_board: Instance) -> N
         f'name = "{running_board.name}"\nkind = "virtual"\n[build]\ntarget = "armv8-a"\n'
     )
     code = (
-        "import sys\nfrom edgequant.boards.virtual.machine import down, up\n"
+        "import sys\nfrom edgequant.boards.profile import load_profile\n"
+        "from edgequant.boards.virtual.machine import down, up\n"
         "from edgequant.core.errors import VirtualBoardError\n"
-        "for action in (lambda n: up(n, 'instructions'), down):\n"
-        "    try:\n        action(sys.argv[1])\n"
+        "profile = load_profile(sys.argv[1])\n"
+        "for action in (lambda p: up(p, 'instructions'), down):\n"
+        "    try:\n        action(profile)\n"
         "    except VirtualBoardError as error:\n        print(error.cause)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
@@ -124,15 +126,18 @@ def own_profile(virtual_profile_path: Path, tmp_path: Path) -> Any:
     path = tmp_path / f"test-own-{os.getpid()}.toml"
     path.write_text(virtual_profile_path.read_text())
     yield str(path)
-    down(str(path), delete=True, force=True)
-    shutil.rmtree(find_instance(str(path)).folder, ignore_errors=True)
+    down(load_profile(str(path)), delete=True, force=True)
+    shutil.rmtree(find_instance(load_profile(str(path))).folder, ignore_errors=True)
 
 
 def test_up_and_down_twice_and_the_disk_stays(own_profile: str, tmp_path: Path) -> None:
     with pytest.raises(VirtualBoardError, match="is not up"):
         open_board(load_profile(own_profile))
     outcomes: list[Outcome] = []
-    threads = [threading.Thread(target=lambda: outcomes.append(up(own_profile))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(up(load_profile(own_profile))))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,12 +147,12 @@ def test_up_and_down_twice_and_the_disk_stays(own_profile: str, tmp_path: Path) 
     (state,) = {outcome.state for outcome in outcomes if outcome.state}
     with open_board(load_profile(own_profile)) as board:
         board.run("echo kept > /data/file")
-    key = find_instance(own_profile).identity_file.read_bytes()
-    assert down(own_profile).changed
+    key = find_instance(load_profile(own_profile)).identity_file.read_bytes()
+    assert down(load_profile(own_profile)).changed
     assert not alive(state.pid)
-    assert not down(own_profile).changed
+    assert not down(load_profile(own_profile)).changed
     # With the instruction clock: one core, the same disk, new keys.
-    with virtual_board(own_profile, "instructions") as instance:
+    with virtual_board(load_profile(own_profile), "instructions") as instance:
         with open_board(instance.profile) as board:
             assert board.run("nproc; cat /data/file").stdout == "1\nkept\n"
         assert instance.identity_file.read_bytes() != key
@@ -158,13 +163,13 @@ def test_up_and_down_twice_and_the_disk_stays(own_profile: str, tmp_path: Path) 
 
 def test_a_killed_qemu_and_a_killed_start_are_recovered_from(own_profile: str) -> None:
     # A process that starts the board, is killed before it is ready, and leaves qemu alone.
-    instance = find_instance(own_profile)
+    instance = find_instance(load_profile(own_profile))
     starter, state = start_and_wait_for_qemu(own_profile)
     starter.kill()
     starter.wait()
     instance.forget()  # as if it had been killed even before it wrote this
     assert alive(state.pid)
-    outcome = up(own_profile)
+    outcome = up(load_profile(own_profile))
     assert outcome.changed
     assert not alive(state.pid)
     # Now qemu itself is killed, and its state file stays.
@@ -173,7 +178,7 @@ def test_a_killed_qemu_and_a_killed_start_are_recovered_from(own_profile: str) -
     while alive(outcome.state.pid):
         time.sleep(0.02)
     assert instance.state() is None
-    assert down(own_profile).message.endswith("is not running")
+    assert down(load_profile(own_profile)).message.endswith("is not running")
 
 
 def start_and_wait_for_qemu(profile: str) -> tuple[subprocess.Popen[bytes], State]:
@@ -182,7 +187,7 @@ def start_and_wait_for_qemu(profile: str) -> tuple[subprocess.Popen[bytes], Stat
     command = [sys.executable, "-c", code, "board", "up", profile]
     starter = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while (state := find_instance(profile).state()) is None:
+    while (state := find_instance(load_profile(profile)).state()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return starter, state
@@ -194,13 +199,14 @@ def test_an_interrupted_start_leaves_nothing(own_profile: str, number: signal.Si
     starter.send_signal(number)
     assert starter.wait(30) == 130
     assert not alive(state.pid)
-    assert find_instance(own_profile).state() is None
+    assert find_instance(load_profile(own_profile)).state() is None
 
 
 def test_an_attached_board_dies_with_its_process(own_profile: str) -> None:
     code = (
-        "import os, sys\nfrom edgequant.boards.virtual.machine import virtual_board\n"
-        "with virtual_board(sys.argv[1]) as board:\n"
+        "import os, sys\nfrom edgequant.boards.profile import load_profile\n"
+        "from edgequant.boards.virtual.machine import virtual_board\n"
+        "with virtual_board(load_profile(sys.argv[1])) as board:\n"
         "    print(board.state().pid, flush=True)\n    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
@@ -214,11 +220,11 @@ def test_an_attached_board_dies_with_its_process(own_profile: str) -> None:
 
 
 def test_a_boot_that_fails_shows_the_console(own_profile: str) -> None:
-    instance = find_instance(own_profile)
+    instance = find_instance(load_profile(own_profile))
     instance.folder.mkdir(parents=True, exist_ok=True)
     instance.disk.write_bytes(b"\0" * (1 << 20))  # no file system
     with pytest.raises(VirtualBoardError, match="cannot mount its disk") as caught:
-        up(own_profile)
+        up(load_profile(own_profile))
     assert "board down --delete" in str(caught.value)
     assert instance.state() is None
 
@@ -226,7 +232,10 @@ def test_a_boot_that_fails_shows_the_console(own_profile: str) -> None:
 def test_dropbear_serves_as_well(own_profile: str) -> None:
     path = Path(own_profile)
     path.write_text(path.read_text().replace('server = "sshd"', 'server = "dropbear"'))
-    with virtual_board(own_profile) as instance, open_board(instance.profile) as board:
+    with (
+        virtual_board(load_profile(own_profile)) as instance,
+        open_board(instance.profile) as board,
+    ):
         assert board.run("pidof sshd", check=False).stdout == ""
         assert board.run("cat; echo done").stdout == "done\n"
 
