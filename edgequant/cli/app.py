@@ -44,6 +44,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "edgequant.cli.toolchain",
         "Show what can be built here, get the source, move the pin.",
     ),
+    "cache": ("edgequant.cli.cache", "List what lies in the cache, and remove what is old."),
     "doctor": ("edgequant.cli.doctor", "Check what is installed and say what is missing."),
 }
 

@@ -15,7 +15,7 @@ from edgequant.cli.app import VERBS
 from edgequant.core import errors
 
 CALL = "from edgequant.cli.app import main; main()"
-VERBS_OF_VERBS = {"board": "up", "toolchain": "update"}
+VERBS_OF_VERBS = {"cache": "prune", "board": "up", "toolchain": "update"}
 HEAVY = {"torch", "transformers", "matplotlib", "polars", "numpy", "fabric", "paramiko", "httpx"}
 
 
