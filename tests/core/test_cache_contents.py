@@ -71,8 +71,6 @@ def test_only_what_is_old_of_the_kinds_asked_for(cache: Path) -> None:
     now = now_of(listed)
     chosen = choose(listed, now=now, older_than_seconds=DAY)
     assert names(chosen) == {f"artefacts/models/{old.name}"}
-        f"artefacts/models/{old.name}"
-    }
     assert len(choose(listed, now=now, kinds=["artefacts"])) == 3
     assert kinds(choose(listed, now=now, kinds=["zig", "artefacts/latency"])) == {
         "zig",
