@@ -101,10 +101,11 @@ def find_models(folder: Path, types: Sequence[str]) -> dict[str, Path]:
     files = sorted(folder.glob("*.gguf"))
     if not files:
         from edgequant.build.build import build
-        from edgequant.models.steps.quantize import quantize
+        from edgequant.models.make import make_models
+        from edgequant.models.variant import variants_of_types
 
-        models = quantize(folder, types, host=build("host"))
-        return {name: models.gguf(name) for name in types}
+        models = make_models(folder, variants_of_types(types), host=build("host"))
+        return {file.name: file.path for file in models}
     found = {}
     for name in types:
         fitting = [f for f in files if re.search(rf"(^|[-.]){re.escape(name)}\.gguf$", f.name)]

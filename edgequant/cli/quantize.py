@@ -37,44 +37,40 @@ def command(
     Example: edgequant quantize ./my-model --type Q2_K --type Q8_0 --out gguf
     """
     from edgequant.models.folder import check_model_folder
+    from edgequant.models.make import make_models
     from edgequant.models.publish import publish
-    from edgequant.models.steps.quantize import canonical_types, notes_of, quantize
+    from edgequant.models.variant import variants_of_types
 
     # What is wrong with the input is said before the tools are built, which can take minutes.
-    wanted = canonical_types(types)
+    wanted = variants_of_types(types)
     check_model_folder(model_folder)
     from edgequant.build.build import build
 
-    models = quantize(model_folder, wanted, host=build("host"), output_type=output_type)
-    rows = models.table()
-    paths = publish(models, out) if out is not None else {r.quantization: r.path for r in rows}
+    models = make_models(model_folder, wanted, host=build("host"), output_type=output_type)
+    paths = publish(models, out) if out is not None else {f.name: f.path for f in models}
     if json:
         print_json(
             {
                 "model": models.name,
-                "base": str(models.base_gguf),
+                "base": str(models.base.path) if models.base is not None else None,
                 "tokenizer_check": models.tokenizer_check,
-                "notes": notes_of(rows),
-                "models": [{**row.as_dict(), "path": str(paths[row.quantization])} for row in rows],
+                "notes": models.notes,
+                "models": [
+                    {**row.as_dict(), "path": str(paths[row.file.name])} for row in models.table
+                ],
             }
         )
         return
     print_table(
         ["quantization", "bytes", "bits per weight", "tensors", "SHA-256"],
         [
-            (
-                r.quantization,
-                r.bytes,
-                f"{r.bits_per_weight:.2f}",
-                r.contents.describe(),
-                r.sha256[:16],
-            )
-            for r in rows
+            (f.name, f.bytes, f"{f.bits_per_weight:.2f}", f.contents.describe(), f.sha256[:16])
+            for f in models
         ],
         title=models.name,
     )
-    for note in notes_of(rows):
+    for note in models.notes:
         typer.echo(f"Note: {note}")
     # Whole, and in the form that `sha256sum --check` reads.
-    for row in rows:
-        typer.echo(f"{row.sha256}  {paths[row.quantization]}")
+    for file in models:
+        typer.echo(f"{file.sha256}  {paths[file.name]}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgequant.latency.measure import Latency
     from edgequant.latency.pace import LatencyModel
     from edgequant.matching.match import MatchedResult
-    from edgequant.models.steps.quantize import Models
+    from edgequant.models.model_set import ModelSet
     from edgequant.report.run import ModelRecord, RunManifest, StageRecord
 
 MANIFEST_NAME = "manifest.json"
@@ -91,7 +91,7 @@ class RunFolder:
         experiment_path: Path,
         profile: BoardProfile,
         prompts: Sequence[Prompt],
-        models: Models,
+        models: ModelSet,
         builds: Mapping[str, Build],
         answers: Answers,
         latency: Latency,
@@ -101,7 +101,6 @@ class RunFolder:
     ) -> RunManifest:
         """Write everything; the manifest last."""
         from edgequant.matching.files import write_matched
-        from edgequant.models.steps.quantize import notes_of
         from edgequant.report.page import FIGURES_FOLDER, write_report
         from edgequant.report.run import (
             BoardRecord,
@@ -140,7 +139,7 @@ class RunFolder:
                 facts=board_facts if isinstance(board_facts, dict) else {},
             ),
             models=_model_records(models),
-            model_notes=notes_of(models.table()),
+            model_notes=models.notes,
             latency_models=list(latency_models),
             inputs=_inputs(experiment, experiment_path, models, builds, answers, latency),
             prompts=[
@@ -189,24 +188,23 @@ def _without_folders(experiment: Experiment) -> dict[str, object]:
     return dict(values)
 
 
-def _model_records(models: Models) -> list[ModelRecord]:
-    from edgequant.models.formats.gguf import bytes_per_token
+def _model_records(models: ModelSet) -> list[ModelRecord]:
     from edgequant.report.run import ModelRecord
 
     records = []
-    for row in models.table():
-        info = models.info(row.quantization)
+    for row in models.table:
+        file = row.file
         records.append(
             ModelRecord(
-                quantization=row.quantization,
-                bytes=row.bytes,
-                bits_per_weight=row.bits_per_weight,
-                sha256=row.sha256,
-                file=row.path.name,
-                bytes_per_token=bytes_per_token(info),
-                parameters=info.parameter_count,
-                tensors=dict(row.contents.tensors),
-                holds_named_type=row.contents.holds_named_type,
+                quantization=file.name,
+                bytes=file.bytes,
+                bits_per_weight=file.bits_per_weight,
+                sha256=file.sha256,
+                file=file.path.name,
+                bytes_per_token=file.bytes_per_token,
+                parameters=file.header.parameter_count,
+                tensors=dict(file.contents.tensors),
+                holds_named_type=file.contents.holds_named_type,
                 same_as=row.same_as,
             )
         )
@@ -216,7 +214,7 @@ def _model_records(models: Models) -> list[ModelRecord]:
 def _inputs(
     experiment: Experiment,
     experiment_path: Path,
-    models: Models,
+    models: ModelSet,
     builds: Mapping[str, Build],
     answers: Answers,
     latency: Latency,
@@ -228,14 +226,15 @@ def _inputs(
             experiment.evaluation.questions
         ),
         "llama.cpp source": builds["host"].source.sha256,
-        "stage models (16-bit)": models.base.key,
         "stage answers": answers.artefact.key,
         "stage latency": latency.artefact.key,
     }
-    for name, value in models.base.manifest.inputs.items():
+    if models.base is not None and models.base.artefact is not None:
+        found["stage models (16-bit)"] = models.base.artefact.key
+    for name, value in models.inputs.items():
         found[f"model {name}"] = value
-    for name in models.types:
-        found[f"GGUF {name}"] = models.sha256(name)
+    for file in models:
+        found[f"GGUF {file.name}"] = file.sha256
     for role, build in builds.items():
         for binary, record in build.artefact.manifest.files.items():
             if binary.startswith("bin/"):

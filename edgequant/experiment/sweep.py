@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from edgequant.latency.pace import LatencyModel
     from edgequant.latency.predict.instructions import InstructionCounts
     from edgequant.matching.match import MatchedResult
-    from edgequant.models.steps.quantize import Models
+    from edgequant.models.model_set import ModelSet
+    from edgequant.models.variant import Variant
     from edgequant.report.run import RunManifest, StageRecord
 
 STAGES = 8
@@ -95,7 +96,7 @@ class _Inputs:
     predicted: list[BoardProfile]
     prompts: list[Prompt]
     questions: list[Question]
-    types: tuple[str, ...]
+    variants: tuple[Variant, ...]
 
 
 def sweep(
@@ -123,7 +124,7 @@ def sweep(
     with stages.run(f"Convert and quantize {experiment.model.folder.name}"):
         models = _quantize(experiment, inputs, host, store)
     _check_board(inputs.profile)
-    with stages.run(f"Ask {len(inputs.questions)} questions of {len(models.types)} quantizations"):
+    with stages.run(f"Ask {len(inputs.questions)} questions of {len(models)} quantizations"):
         answers = _generate(experiment, inputs, models, host, store)
     prompt = _measured_prompt(answers.frame())
     with stages.run(f"Deploy to {inputs.profile.name} and measure"):
@@ -155,7 +156,7 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
     from edgequant.answers.questions import load_questions
     from edgequant.boards.profile import load_profile
     from edgequant.models.folder import check_model_folder
-    from edgequant.models.steps.quantize import canonical_types
+    from edgequant.models.variant import variants_of_types
 
     folder = check_model_folder(experiment.model.folder)
     evaluation = experiment.evaluation
@@ -177,7 +178,7 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
         predicted=[load_profile(w.board) for w in experiment.what_if if w.board is not None],
         prompts=prompts,
         questions=load_questions(evaluation.questions, evaluation.limit),
-        types=canonical_types(experiment.model.types),
+        variants=variants_of_types(experiment.model.types),
     )
 
 
@@ -187,12 +188,12 @@ def _build(target: str, store: Store, tools: list[str] | None = None) -> Build:
     return build(target, tools=tools, store=store)
 
 
-def _quantize(experiment: Experiment, inputs: _Inputs, host: Build, store: Store) -> Models:
-    from edgequant.models.steps.quantize import quantize
+def _quantize(experiment: Experiment, inputs: _Inputs, host: Build, store: Store) -> ModelSet:
+    from edgequant.models.make import make_models
 
-    return quantize(
+    return make_models(
         experiment.model.folder,
-        inputs.types,
+        inputs.variants,
         host=host,
         output_type=experiment.model.output_type,
         store=store,
@@ -210,13 +211,13 @@ def _check_board(profile: BoardProfile) -> None:
 
 
 def _generate(
-    experiment: Experiment, inputs: _Inputs, models: Models, host: Build, store: Store
+    experiment: Experiment, inputs: _Inputs, models: ModelSet, host: Build, store: Store
 ) -> Answers:
     from edgequant.answers.generate import generate
 
     evaluation = experiment.evaluation
     return generate(
-        {name: models.gguf(name) for name in models.types},
+        {file.name: file.path for file in models},
         server_binary=host.binary("llama-server"),
         llama_cpp_commit=host.llama_cpp_commit,
         prompts=inputs.prompts,
@@ -227,7 +228,7 @@ def _generate(
         cache_type_k=experiment.measure.cache_type_k,
         cache_type_v=experiment.measure.cache_type_v,
         store=store,
-        model_sha256={name: models.sha256(name) for name in models.types},
+        model_sha256={file.name: file.sha256 for file in models},
     )
 
 
@@ -241,7 +242,7 @@ def _measured_prompt(answers: pl.DataFrame) -> str:
 def _measure(
     experiment: Experiment,
     profile: BoardProfile,
-    models: Models,
+    models: ModelSet,
     build: Build,
     prompt: str,
     store: Store,
@@ -251,7 +252,7 @@ def _measure(
 
     clock = clock_of(profile, experiment.measure.clock)
     settings = _measure_settings(experiment)
-    files = {name: models.gguf(name) for name in models.types}
+    files = {file.name: file.path for file in models}
     found = find_latency(
         profile, files, settings, build=build, prompt=prompt, clock=clock, store=store
     )
@@ -270,7 +271,7 @@ def _measure_settings(experiment: Experiment) -> MeasureSettings:
 def _what_if_models(
     experiment: Experiment,
     inputs: _Inputs,
-    models: Models,
+    models: ModelSet,
     prompt: str,
     answers: Answers,
     latency: Latency,
@@ -283,26 +284,24 @@ def _what_if_models(
     for profile in inputs.predicted:
         found += _predict(experiment, profile, models, prompt, answers, latency, store)
     if any(what_if.kind == "study" for what_if in experiment.what_if):
-        found += [model for model in study_models() if model.quantization in models.types]
+        found += [model for model in study_models() if model.quantization in models.names]
     return found
 
 
 def _predict(
     experiment: Experiment,
     profile: BoardProfile,
-    models: Models,
+    models: ModelSet,
     prompt: str,
     answers: Answers,
     latency: Latency,
     store: Store,
 ) -> list[LatencyModel]:
     from edgequant.latency.predict.roofline import ModelSize, predict
-    from edgequant.models.formats.gguf import bytes_per_token
 
-    infos = {name: models.info(name) for name in models.types}
     sizes = {
-        name: ModelSize(file_bytes=info.file_bytes, bytes_per_token=bytes_per_token(info))
-        for name, info in infos.items()
+        file.name: ModelSize(file_bytes=file.bytes, bytes_per_token=file.bytes_per_token)
+        for file in models
     }
     counts = _count_instructions(experiment, profile, models, prompt, latency, store)
     prompt_tokens = round(float(answers.frame()["prompt_tokens"].mean()))  # type: ignore[arg-type]
@@ -313,7 +312,7 @@ def _predict(
 def _count_instructions(
     experiment: Experiment,
     profile: BoardProfile,
-    models: Models,
+    models: ModelSet,
     prompt: str,
     latency: Latency,
     store: Store,
@@ -329,7 +328,7 @@ def _count_instructions(
 
     build = _build(profile.build.target, store, experiment.board.tools)
     counting = load_profile(COUNTING_BOARD)
-    files = {name: models.gguf(name) for name in models.types}
+    files = {file.name: file.path for file in models}
     settings = CountSettings(repack=experiment.measure.repack)
     found = find_instructions(counting, files, settings, build=build, prompt=prompt, store=store)
     if found is None:

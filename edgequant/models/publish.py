@@ -9,10 +9,11 @@ from pathlib import Path
 from edgequant.core.disk import is_disk_full
 from edgequant.core.errors import DiskFullError, FileAccessError
 from edgequant.core.progress import task
-from edgequant.models.steps.quantize import Models
+from edgequant.models.model_file import ModelFile
+from edgequant.models.model_set import ModelSet
 
 
-def publish(models: Models, out: Path) -> dict[str, Path]:
+def publish(models: ModelSet, out: Path) -> dict[str, Path]:
     """Hard-link every quantization into a folder, or copy it where links do not work.
 
     Returns:
@@ -25,7 +26,7 @@ def publish(models: Models, out: Path) -> dict[str, Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         return {
-            quantization: _place(models.gguf(quantization), out) for quantization in models.types
+            file.name: _place(file.path, out / _published_name(models, file)) for file in models
         }
     except OSError as error:
         if is_disk_full(error):
@@ -37,12 +38,17 @@ def publish(models: Models, out: Path) -> dict[str, Path]:
         ) from error
 
 
-def _place(source: Path, out: Path) -> Path:
-    target = out / source.name
+def _published_name(models: ModelSet, file: ModelFile) -> str:
+    """The file's own name; two variants may share a file, and each has a name of its own."""
+    sharing = sum(other.path == file.path for other in models)
+    return file.path.name if sharing == 1 else f"{models.name}-{file.name}.gguf"
+
+
+def _place(source: Path, target: Path) -> Path:
     if target.exists() and target.samefile(source):
         return target
     # Whole under another name first: nobody ever sees half a file under the right one.
-    partial = out / f".{source.name}.partial-{os.getpid()}"
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     partial.unlink(missing_ok=True)
     try:
         try:

@@ -6,7 +6,9 @@ import importlib.util
 import json
 import re
 import shutil
+import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,21 @@ from typer.testing import CliRunner
 
 from edgequant.cli.app import make_app
 from edgequant.core.artefact import Store
-from edgequant.core.errors import ConversionError, EdgequantError, TokenizerMismatchError
+from edgequant.core.errors import (
+    ConversionError,
+    EdgequantError,
+    GgufError,
+    TokenizerMismatchError,
+)
+from edgequant.models.contents import same_tensors
 from edgequant.models.formats.gguf import bytes_per_token, read_gguf
+from edgequant.models.load_check import check_loads
+from edgequant.models.make import make_models
+from edgequant.models.model_set import ModelSet
+from edgequant.models.ready import take_in
 from edgequant.models.steps.convert import CONVERTER_PACKAGES
-from edgequant.models.steps.quantize import QUANTIZATIONS, Models, quantize
+from edgequant.models.variant import QUANTIZATIONS, variants_of_types
+from tests.models.gguf_writer import write_split
 from tests.models.hf_folder import drop_tensor, write_llama_folder
 
 pytestmark = [
@@ -34,6 +47,10 @@ pytestmark = [
 TYPES = ("Q2_K", "Q3_K_S", "Q4_0", "Q4_K_M", "Q6_K", "Q8_0", "BF16", "F16")
 
 
+def quantize(folder: Path, types: Sequence[str], *, host: Any, store: Store) -> ModelSet:
+    return make_models(folder, variants_of_types(types), host=host, store=store)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("store"))
@@ -45,35 +62,37 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(tiny: Path, store: Store, host_build: Any) -> Models:
+def models(tiny: Path, store: Store, host_build: Any) -> ModelSet:
     return quantize(tiny, TYPES, host=host_build, store=store)
 
 
-def test_every_type_is_a_whole_gguf(models: Models) -> None:
-    rows = models.table()
-    assert [row.quantization for row in rows] == list(TYPES)
-    for row in rows:
-        info = read_gguf(row.path)
+def test_every_type_is_a_whole_gguf(models: ModelSet) -> None:
+    assert models.names == TYPES
+    assert models.base is not None
+    for file in models:
+        info = read_gguf(file.path)
         assert info.architecture == "llama"
-        assert info.file_type == row.quantization
-        assert info.parameter_count == read_gguf(models.base_gguf).parameter_count
-        assert row.fallback_tensors == 0
-    ladder = [row.bits_per_weight for row in rows[:6]]
+        assert info.file_type == file.name
+        assert info.parameter_count == models.base.header.parameter_count
+        assert file.fallback_tensors == 0
+        assert file.contents.holds_named_type
+    ladder = [file.bits_per_weight for file in models][:6]
     assert ladder == sorted(ladder)
-    assert rows[5].bits_per_weight == pytest.approx(8.5, abs=0.1)
+    assert ladder[5] == pytest.approx(8.5, abs=0.1)
 
 
-def test_bfloat16_stays_and_is_the_base(models: Models) -> None:
-    assert models.gguf("BF16") == models.base_gguf
-    assert {t.type for t in models.info("BF16").tensors} == {"BF16", "F32"}
+def test_bfloat16_stays_and_is_the_base(models: ModelSet) -> None:
+    assert models.base is not None
+    assert models["BF16"].path == models.base.path
+    assert set(models["BF16"].contents.tensors) == {"BF16", "F32"}
 
 
-def test_tied_embedding_counts_once(models: Models) -> None:
-    info = models.info("Q8_0")
+def test_tied_embedding_counts_once(models: ModelSet) -> None:
+    info = models["Q8_0"].header
     assert bytes_per_token(info) == info.tensor_bytes
 
 
-def test_tokenizers_were_compared(models: Models) -> None:
+def test_tokenizers_were_compared(models: ModelSet) -> None:
     check = models.tokenizer_check
     assert isinstance(check, dict)
     assert check["texts"] > 20
@@ -82,15 +101,15 @@ def test_tokenizers_were_compared(models: Models) -> None:
 
 
 def test_nothing_is_made_again(
-    models: Models, tiny: Path, store: Store, host_build: Any, monkeypatch: pytest.MonkeyPatch
+    models: ModelSet, tiny: Path, store: Store, host_build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr("edgequant.models.steps.quantize.convert", refuse)
+    monkeypatch.setattr("edgequant.models.steps.base.convert", refuse)
     monkeypatch.setattr("edgequant.models.steps.quantize.run_logged", refuse)
     again = quantize(tiny, TYPES[:3], host=host_build, store=store)
-    assert again.gguf("Q2_K") == models.gguf("Q2_K")
+    assert again["Q2_K"].path == models["Q2_K"].path
 
 
 def test_rows_that_are_not_whole_blocks_are_told(
@@ -100,12 +119,12 @@ def test_rows_that_are_not_whole_blocks_are_told(
     store = Store(tmp_path / "store")
     for _ in ("made", "found"):
         made = quantize(folder, ["Q2_K", "Q3_K_S"], host=host_build, store=store)
-        row, other = made.table()
-        assert row.fallback_tensors == 7
-        assert row.bits_per_weight > 4.5
-        assert row.contents.named_type == "Q2_K"
-        assert not row.contents.holds_named_type
-        assert other.same_as in (None, "Q2_K")
+        file = made["Q2_K"]
+        assert file.fallback_tensors == 7
+        assert file.bits_per_weight > 4.5
+        assert file.contents.named_type == "Q2_K"
+        assert not file.contents.holds_named_type
+        assert made.table[1].same_as == "Q2_K"
         assert "Q2_K holds no Q2_K tensor" in capsys.readouterr().err
 
 
@@ -135,7 +154,7 @@ def test_another_tokenizer_is_an_error(
 
 
 def test_type_that_needs_an_importance_matrix(
-    models: Models, tiny: Path, store: Store, host_build: Any
+    models: ModelSet, tiny: Path, store: Store, host_build: Any
 ) -> None:
     with pytest.raises(EdgequantError, match="IQ2_XXS needs an importance matrix"):
         quantize(tiny, ["IQ2_XXS"], host=host_build, store=store)
@@ -149,11 +168,11 @@ def test_our_list_of_types_is_the_programs(host_build: Any) -> None:
 
 
 def test_command_prints_json_and_links_the_files(
-    tiny: Path, models: Models, store: Store, host_build: Any, tmp_path: Path,
+    tiny: Path, models: ModelSet, store: Store, host_build: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("edgequant.build.build.build", lambda target: host_build)
-    monkeypatch.setattr("edgequant.models.steps.quantize.Store", lambda: store)
+    monkeypatch.setattr("edgequant.models.make.Store", lambda: store)
     arguments = ["quantize", str(tiny), "--type", "q2_k", "--type", "Q8_0", "--json"]
     arguments += ["--out", str(tmp_path / "out")]
     result = CliRunner().invoke(make_app(arguments), arguments)
@@ -164,8 +183,8 @@ def test_command_prints_json_and_links_the_files(
     for made in answer["models"]:
         path = Path(made["path"])
         assert path.parent == tmp_path / "out"
-        assert path.samefile(models.gguf(made["quantization"]))
-        assert made["sha256"] == models.sha256(made["quantization"])
+        assert path.samefile(models[made["quantization"]].path)
+        assert made["sha256"] == models[made["quantization"]].sha256
 
 
 def test_a_model_trained_further_gives_other_files_by_its_relative_path(
@@ -180,8 +199,8 @@ def test_a_model_trained_further_gives_other_files_by_its_relative_path(
     whole[-2048:] = bytes(2048)
     weights.write_bytes(whole)
     after = quantize(Path("m"), ["Q8_0"], host=host_build, store=mine)
-    assert before.sha256("Q8_0") != after.sha256("Q8_0")
-    assert "folder/model.safetensors" in after.base.manifest.inputs
+    assert before["Q8_0"].sha256 != after["Q8_0"].sha256
+    assert "folder/model.safetensors" in after.inputs
 
 
 def test_a_file_that_llama_cpp_cannot_load_ends_the_conversion(
@@ -209,10 +228,12 @@ def test_weights_that_are_no_numbers_are_named(tiny: Path, tmp_path: Path, host_
     shutil.copytree(tiny, broken)
     weights = broken / "model.safetensors"
     whole = bytearray(weights.read_bytes())
-    # The last tensor, the final norm's weights, all NaN.
-    whole[-512:] = b"\xc0\x7f" * 256
+    # One row of the embedding, the first tensor, which evaluating one token does not reach.
+    (header,) = struct.unpack_from("<Q", whole)
+    row = 8 + header + 300 * 512
+    whole[row : row + 512] = b"\xc0\x7f" * 256
     weights.write_bytes(whole)
-    with pytest.raises(ConversionError, match=r"NaN.*: output_norm\.weight holds NaN"):
+    with pytest.raises(ConversionError, match=r"NaN.*: token_embd\.weight holds NaN"):
         quantize(broken, ["Q8_0"], host=host_build, store=Store(tmp_path / "store"))
 
 
@@ -228,3 +249,31 @@ def test_a_missing_chat_template_is_told_before_the_conversion(
     printed = capsys.readouterr().err
     assert "has no chat template" in printed
     assert printed.index("has no chat template") < printed.index("Hashing")
+
+
+def test_a_split_gguf_is_merged_to_the_very_model(
+    models: ModelSet, tmp_path: Path, host_build: Any
+) -> None:
+    whole = models["Q4_K_M"]
+    parts = write_split(whole.path, tmp_path / "parts", 3)
+    store = Store(tmp_path / "store")
+    for named in (parts[0], parts[2]):
+        taken = take_in({"mine": named}, name="tiny", store=store)["mine"]
+        assert taken.header.file_type == "Q4_K_M"
+        assert same_tensors({"whole": whole.header, "merged": taken.header}) == {"merged": "whole"}
+        assert "split.count" not in taken.header.metadata
+        assert set(taken.header.metadata) == set(whole.header.metadata)
+    assert check_loads(taken.path, host_build.binary("libllama.so"))["loaded"] is True
+    parts[1].unlink()
+    parts[2].unlink()
+    with pytest.raises(GgufError, match=r"2 are missing: .*00002.*00003"):
+        take_in({"mine": parts[0]}, name="tiny", store=store)
+
+
+def test_ready_files_are_used_where_they_lie(models: ModelSet, tmp_path: Path) -> None:
+    files = {"small": models["Q2_K"].path, "large": models["Q8_0"].path}
+    taken = take_in(files, name="mine", store=Store(tmp_path))
+    assert [(f.name, f.path) for f in taken] == list(files.items())
+    assert taken["small"].sha256 == models["Q2_K"].sha256
+    assert taken.base is None
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,8 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from edgequant.models.formats.types import tensor_types
 
@@ -65,3 +67,43 @@ def gguf(
     if tensors:
         head += bytes(-len(head) % alignment)
     return head + data
+
+
+def write_split(whole: Path, folder: Path, count: int) -> list[Path]:
+    """Split a GGUF as llama-gguf-split does: metadata in the first part, tensors over all."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+
+    folder.mkdir(parents=True)
+    reader = GGUFReader(whole)
+    tensors = list(reader.tensors)
+    paths = []
+    for number in range(count):
+        path = folder / f"{whole.stem}-{number + 1:05d}-of-{count:05d}.gguf"
+        writer = GGUFWriter(path, str(reader.fields["general.architecture"].contents()))
+        if number == 0:
+            for field in reader.fields.values():
+                if field.name.startswith("GGUF.") or field.name == "general.architecture":
+                    continue
+                inner = field.types[-1] if len(field.types) > 1 else None
+                writer.add_key_value(field.name, field.contents(), field.types[0], inner)
+        writer.add_key_value("split.no", number, GGUFValueType.UINT16)
+        writer.add_key_value("split.count", count, GGUFValueType.UINT16)
+        writer.add_key_value("split.tensors.count", len(tensors), GGUFValueType.INT32)
+        for tensor in _share(tensors, number, count):
+            writer.add_tensor(
+                tensor.name,
+                tensor.data,
+                raw_shape=tuple(int(size) for size in tensor.data.shape),
+                raw_dtype=tensor.tensor_type,
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        paths.append(path)
+    return paths
+
+
+def _share(items: list[Any], number: int, count: int) -> list[Any]:
+    size = -(-len(items) // count)
+    return items[number * size : (number + 1) * size]

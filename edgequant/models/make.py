@@ -1,0 +1,120 @@
+"""From a Hugging Face folder to the files of its variants: each step is an artefact of its own.
+
+So a variant added later does not make the others again, and an interrupted run goes on with the
+step it was at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from edgequant.core.artefact import Store
+from edgequant.core.errors import QuantizationError
+from edgequant.core.progress import say
+from edgequant.models.folder import ModelFolder, check_model_folder
+from edgequant.models.model_file import ModelFile
+from edgequant.models.model_set import ModelSet
+from edgequant.models.steps.base import base_recipe, make_base
+from edgequant.models.steps.convert import OutputType
+from edgequant.models.steps.quantize import Quantize
+from edgequant.models.steps.step import HostBuild, Step
+from edgequant.models.variant import Variant
+
+
+def step_named(name: str) -> Step:
+    """The step that a variant's word stands for: so far, every type of llama-quantize's."""
+    return Quantize(name)
+
+
+def make_models(
+    model_folder: Path,
+    variants: Sequence[Variant],
+    *,
+    host: HostBuild,
+    output_type: OutputType = "auto",
+    store: Store | None = None,
+) -> ModelSet:
+    """Convert a Hugging Face folder and make every variant asked for.
+
+    Args:
+        model_folder: folder with config.json, weights and tokenizer.
+        variants: what is made of it.
+        host: build of this machine's tools, of the same tree as the converter.
+        output_type: type of the unquantized file; "auto" keeps bfloat16 and makes f16 of others.
+        store: where artefacts are kept, by default the cache.
+
+    Raises:
+        ModelFolderError: the folder is missing, incomplete or of an unsupported kind.
+        ToolMissingError: the converter's Python packages are missing.
+        QuantizationError: llama-quantize failed, or a file is larger than its variant allows.
+        ConversionError: the converter failed, or llama.cpp cannot use what it wrote.
+        TokenizerMismatchError: the GGUF's tokenizer is not the folder's.
+        DiskFullError: too little space.
+    """
+    folder = check_model_folder(model_folder)
+    store = store if store is not None else Store()
+    base = convert_folder(folder, host=host, output_type=output_type, store=store)
+    made = [make_variant(v, base, folder.name, host=host, store=store) for v in variants]
+    models = ModelSet(folder.name, {file.name: file for file in made}, base)
+    for note in models.notes:
+        say(f"warning: {note}")
+    return models
+
+
+def convert_folder(
+    folder: ModelFolder, *, host: HostBuild, output_type: OutputType, store: Store
+) -> ModelFile:
+    """The 16-bit file of a folder; raises as :func:`make_models`."""
+    if not folder.has_chat_template:
+        say(
+            f"warning: {folder.name} has no chat template: its files can be asked only with "
+            'wrapper = "chatml", the study\'s own form'
+        )
+    recipe = base_recipe(folder, output_type, host)
+    made = store.get_or_make(recipe, lambda draft: make_base(folder, output_type, host, draft))
+    return ModelFile.of_artefact(str(recipe.parameters["output_type"]).upper(), made)
+
+
+def make_variant(
+    variant: Variant, base: ModelFile, model: str, *, host: HostBuild, store: Store
+) -> ModelFile:
+    """One variant's file; raises as :func:`make_models`."""
+    file = base
+    for name in variant.steps:
+        step, source = step_named(name), file
+        recipe = step.recipe(source, model, host)
+        if recipe is not None:
+            made = store.get_or_make(recipe, partial(step.make, source, model, host))
+            file = ModelFile.of_artefact(variant.name, made)
+    return _within_limit(variant, _renamed(file, variant.name))
+
+
+def find_variant(
+    variant: Variant, base: ModelFile, model: str, *, host: HostBuild, store: Store
+) -> ModelFile | None:
+    """What :func:`make_variant` would return, where every step of it is there."""
+    file = base
+    for name in variant.steps:
+        recipe = step_named(name).recipe(file, model, host)
+        if recipe is not None:
+            found = store.find(recipe)
+            if found is None:
+                return None
+            file = ModelFile.of_artefact(variant.name, found)
+    return _within_limit(variant, _renamed(file, variant.name))
+
+
+def _renamed(file: ModelFile, name: str) -> ModelFile:
+    return ModelFile(name, file.path, file.sha256, file.header, file.artefact)
+
+
+def _within_limit(variant: Variant, file: ModelFile) -> ModelFile:
+    if variant.max_bytes is not None and file.bytes > variant.max_bytes:
+        raise QuantizationError(
+            f"{variant.name} has {file.bytes} bytes, more than its limit of {variant.max_bytes}",
+            subject=file.path,
+            next_step="raise max_bytes, or choose a smaller type",
+        )
+    return file

@@ -1,0 +1,78 @@
+"""A GGUF as every stage takes it: hashed once, its header read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from edgequant.core.artefact import Artefact
+from edgequant.core.errors import ArtefactError
+from edgequant.core.hashing import sha256_file
+from edgequant.models.contents import Contents, read_contents
+from edgequant.models.formats.gguf import GgufInfo, bytes_per_token, read_gguf
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One variant's file."""
+
+    name: str
+    """The variant's."""
+    path: Path
+    sha256: str
+    header: GgufInfo
+    artefact: Artefact | None = None
+    """What holds it; None for a file of the user's that is used where it lies."""
+
+    @classmethod
+    def of_artefact(cls, name: str, artefact: Artefact) -> ModelFile:
+        """The one GGUF of an artefact.
+
+        Raises:
+            ArtefactError: it has none, or several.
+            GgufError: the file is damaged.
+        """
+        names = [file for file in artefact.manifest.files if file.endswith(".gguf")]
+        if len(names) != 1:
+            raise ArtefactError("has not exactly one GGUF file", subject=artefact.folder)
+        path = artefact.file(names[0])
+        return cls(name, path, artefact.manifest.files[names[0]].sha256, read_gguf(path), artefact)
+
+    @classmethod
+    def of_path(cls, name: str, path: Path) -> ModelFile:
+        """A file of the user's; a large one is hashed only if it was not hashed before.
+
+        Raises:
+            GgufError: it is missing, damaged or no GGUF.
+        """
+        header = read_gguf(path)
+        return cls(name, path, sha256_file(path), header)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.header.file_bytes
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Mean over all weights."""
+        return self.header.bits_per_weight
+
+    @cached_property
+    def bytes_per_token(self) -> int:
+        """Bytes of weights that decoding one token reads."""
+        return bytes_per_token(self.header)
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What the file really holds."""
+        return read_contents(self.header, self.name)
+
+    @property
+    def fallback_tensors(self) -> int:
+        """Tensors that fell back to another type when it was made; 0 where nobody knows."""
+        if self.artefact is None:
+            return 0
+        fallback = self.artefact.manifest.details.get("fallback")
+        return len(fallback) if isinstance(fallback, list) else 0

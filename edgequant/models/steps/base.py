@@ -1,0 +1,77 @@
+"""The 16-bit file that every variant is made from: converted, loaded once, tokenizer compared."""
+
+from __future__ import annotations
+
+from edgequant.core.artefact import ArtefactDraft, Recipe
+from edgequant.core.progress import task
+from edgequant.models.folder import ModelFolder, hash_inputs
+from edgequant.models.load_check import CHECK_VERSION as LOAD_CHECK_VERSION
+from edgequant.models.load_check import check_loads
+from edgequant.models.steps.convert import (
+    OutputType,
+    check_architecture,
+    check_converter,
+    check_space,
+    convert,
+    resolve_output_type,
+)
+from edgequant.models.steps.step import STAGE, HostBuild, header_facts
+from edgequant.models.tokenizer_check import CHECK_VERSION, check_tokenizer
+from edgequant.models.vocabulary import LIBRARY_NAME
+
+# Raise it when a change here makes other files from the same inputs.
+RECIPE = 2
+
+
+def base_recipe(folder: ModelFolder, output_type: OutputType, host: HostBuild) -> Recipe:
+    """All that decides what the 16-bit file is; every file that the conversion reads is hashed.
+
+    Raises:
+        ModelFolderError: the folder has no weights, or an architecture that nobody converts.
+    """
+    check_architecture(folder, host.source.folder)
+    inputs = {f"folder/{name}": digest for name, digest in hash_inputs(folder).items()}
+    parameters: dict[str, object] = {
+        "step": "convert",
+        "recipe": RECIPE,
+        "name": folder.name,
+        # The converter works some of the metadata out from it.
+        "folder_name": folder.path.name,
+        "output_type": resolve_output_type(output_type, folder.dtype),
+        "llama_cpp_commit": host.llama_cpp_commit,
+        "load_check": LOAD_CHECK_VERSION,
+        "tokenizer_check": CHECK_VERSION,
+    }
+    return Recipe(STAGE, inputs, parameters, host.llama_cpp_commit)
+
+
+def make_base(
+    folder: ModelFolder, output_type: OutputType, host: HostBuild, draft: ArtefactDraft
+) -> None:
+    """Convert, and see that what came out is the model.
+
+    Raises:
+        ToolMissingError: the converter's Python packages are missing.
+        ConversionError: the converter failed, or llama.cpp cannot use what it wrote.
+        TokenizerMismatchError: the GGUF's tokenizer is not the folder's.
+        DiskFullError: too little space.
+    """
+    kind = resolve_output_type(output_type, folder.dtype)
+    converter = check_converter(host.source.folder)
+    check_space(draft.folder, folder.parameter_count * 2, f"converting {folder.name}")
+    out = draft.folder / f"{folder.name}-{kind.upper()}.gguf"
+    with (
+        draft.timed("convert"),
+        task(f"Converting {folder.name} to {kind}", total=100) as shown,
+    ):
+        info = convert(folder, converter, kind, out, log=draft.log, shown=shown)
+    with draft.timed("load_check"):
+        loaded = check_loads(out, host.binary(LIBRARY_NAME))
+    with draft.timed("tokenizer_check"):
+        report = check_tokenizer(folder.path, out, host.binary(LIBRARY_NAME))
+    draft.manifest.details |= {
+        **header_facts(info),
+        "load_check": loaded,
+        "tokenizer_check": report.as_dict(),
+    }
+    out.chmod(0o444)
