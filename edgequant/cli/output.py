@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from edgequant.core.text import printable
 
 PIPE_WIDTH = 200
 
@@ -34,7 +37,8 @@ def print_table(
         numeric = any(isinstance(row[index], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*("–" if cell is None else str(cell) for cell in row))
+        # As Text: brackets in what a stranger wrote are no markup.
+        table.add_row(*(Text("–" if cell is None else printable(str(cell))) for cell in row))
     console = _Console()
     if not console.is_terminal:
         # Whoever reads a file or a pipe wants whole cells, not 80 columns.

@@ -37,7 +37,10 @@ def data_folders(kind: str) -> Iterator[Path]:
 
 def find_data_file(kind: str, name: str, suffix: str = ".toml") -> Path | None:
     """A data file given as a path, or as the bare name of one in :func:`data_folders`."""
-    as_path = Path(name).expanduser()
+    try:
+        as_path = Path(name).expanduser()
+    except RuntimeError:  # "~" and the name of a user whom this machine does not know
+        return None
     if as_path.suffix == suffix and as_path.is_file():
         return as_path
     if as_path.name != name:
