@@ -105,10 +105,11 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A file's name may be no text; in JSON, too, its bytes are then shown as escapes.
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))
 
 
-def _run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
+    """One call of the command: its exit status, after whatever it prints."""
     try:
         _check_arguments(arguments)
         code = make_app(arguments)(arguments, standalone_mode=False)

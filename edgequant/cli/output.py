@@ -13,6 +13,8 @@ from rich.text import Text
 from edgequant.core.text import printable
 
 PIPE_WIDTH = 200
+LARGEST_COUNT = 2**31 - 1
+"""What llama.cpp's own counts hold."""
 
 JSON_OPTION = typer.Option(False, "--json", help="Print the result as JSON on stdout.")
 

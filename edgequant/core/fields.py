@@ -18,6 +18,8 @@ from pydantic import (
     ValidationInfo,
 )
 
+from edgequant.core.paths import expand_user
+
 LARGEST_INTEGER = 2**63 - 1
 """What TOML promises to keep, and what a column of a table holds."""
 MAX_NAME_BYTES = 200
@@ -84,12 +86,7 @@ def _from_base(path: Path, info: ValidationInfo) -> Path:
     """Relative paths of a file start at that file; ``~`` is the user's home."""
     check_path(str(path))
     base = (info.context or {}).get(BASE_FOLDER)
-    if base is None:
-        return path
-    try:
-        return Path(base) / path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{str(path)!r}: {error}") from None
+    return path if base is None else Path(base) / expand_user(path)
 
 
 def _name_or_from_base(name_or_path: str, info: ValidationInfo) -> str:

@@ -20,7 +20,7 @@ def parse_json(text: str | bytes) -> Any:
             message is what is wrong with it, for people.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except json.JSONDecodeError as error:

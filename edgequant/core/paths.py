@@ -17,6 +17,14 @@ def cache_root() -> Path:
     return root.resolve()
 
 
+def expand_user(path: Path) -> Path:
+    """The path with ``~`` as the user's home; as in a shell, an unknown user's stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def data_folder(kind: str) -> Path:
     """The shipped folder of one kind (``toolchain``, ``boards``, ``prompts``, ``experiments``).
 
@@ -37,10 +45,7 @@ def data_folders(kind: str) -> Iterator[Path]:
 
 def find_data_file(kind: str, name: str, suffix: str = ".toml") -> Path | None:
     """A data file given as a path, or as the bare name of one in :func:`data_folders`."""
-    try:
-        as_path = Path(name).expanduser()
-    except RuntimeError:  # "~" and the name of a user whom this machine does not know
-        return None
+    as_path = expand_user(Path(name))
     if as_path.suffix == suffix and as_path.is_file():
         return as_path
     if as_path.name != name:

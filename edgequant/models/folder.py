@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from edgequant.core.errors import ModelFolderError
 from edgequant.core.fields import Count
@@ -48,9 +48,11 @@ MAX_DIMENSIONS = 8
 class _Tensor(BaseModel):
     """One entry of a safetensors header."""
 
+    model_config = ConfigDict(strict=True)
+
     dtype: str
     shape: Annotated[list[Count], Field(max_length=MAX_DIMENSIONS)]
-    data_offsets: tuple[Count, Count]
+    data_offsets: Annotated[list[Count], Field(min_length=2, max_length=2)]
 
     @property
     def numbers(self) -> int:
