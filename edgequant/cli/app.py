@@ -47,6 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "Show what can be built here, get the source, move the pin.",
     ),
     "cache": ("edgequant.cli.cache", "List what lies in the cache, and remove what is old."),
+    "schema": ("edgequant.cli.schema", "Print the JSON schema of a kind of file, for editors."),
     "doctor": ("edgequant.cli.doctor", "Check what is installed and say what is missing."),
 }
 

@@ -26,7 +26,7 @@ def expand_user(path: Path) -> Path:
 
 
 def data_folder(kind: str) -> Path:
-    """The shipped folder of one kind (``toolchain``, ``boards``, ``prompts``, ``experiments``).
+    """The shipped folder of one kind (``boards``, ``prompts``, ``schemas`` ...).
 
     In a checkout it lies beside the package, in an installed wheel inside it.
     """
