@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgequant.cli.matched_output import print_matched
-from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, print_json
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json
 
 if TYPE_CHECKING:
     from edgequant.latency.pace import LatencyModel
@@ -82,7 +82,7 @@ def command(
     else:
         print_matched(result, _source_label)
         for path in paths:
-            typer.echo(f"Written: {path}")
+            echo(f"Written: {path}")
 
 
 def _latency_models(path: Path) -> list[LatencyModel]:

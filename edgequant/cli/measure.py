@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile, Clock
@@ -169,10 +169,10 @@ def _print(latency: Latency) -> None:
     )
     for summary in latency.summaries:
         for line in _remarks(summary, ratios.get(summary.quantization), unit):
-            typer.echo(line)
+            echo(line)
     if parameters.get("clock") == "instructions":
-        typer.echo("Clock: one nanosecond for each instruction executed, on one core (emulated)")
-    typer.echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
+        echo("Clock: one nanosecond for each instruction executed, on one core (emulated)")
+    echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
 
 
 class _Unit(NamedTuple):

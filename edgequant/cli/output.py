@@ -25,6 +25,11 @@ class _Console(Console):
         raise
 
 
+def echo(line: str) -> None:
+    """A line on stdout, whoever wrote what is in it."""
+    typer.echo(printable(line))
+
+
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, print_json
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json
 
 
 def command(
@@ -65,7 +65,7 @@ def command(
                 }
             )
         else:
-            typer.echo(f"{model.name} is served at {mirror.url}")
+            echo(f"{model.name} is served at {mirror.url}")
         if not policy.is_reference:
             say(f"{slots} slots: greedy answers may differ from the reference mode's")
         say("Press Ctrl-C to stop.")
