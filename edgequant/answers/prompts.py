@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edgequant.core.errors import PromptError
+from edgequant.core.fields import Name, Section
 from edgequant.core.hashing import sha256_json
 from edgequant.core.toml_file import read_toml_model, require_data_file
 
@@ -27,14 +28,12 @@ class Message(TypedDict):
     content: str
 
 
-class BudgetSentence(BaseModel):
+class BudgetSentence(Section):
     """How a prompt tells the model its budget."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sentence: str
     """Has ``{n}`` where the number of tokens goes."""
-    factor: Annotated[float, Field(gt=0)] = 0.5
+    factor: Annotated[float, Field(gt=0, le=1000)] = 0.5
     """The model is told ``int(budget * factor)``, because models overrun what they are told."""
     separator: str = "\n\n"
     """Stands between the system text and the sentence."""
@@ -50,12 +49,10 @@ class BudgetSentence(BaseModel):
         return int(budget * self.factor)
 
 
-class Prompt(BaseModel):
+class Prompt(Section):
     """One prompt file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
+    name: Name
     """By default the file's name without its suffix."""
     description: str = ""
     system: str = ""

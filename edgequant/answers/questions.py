@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,10 +10,13 @@ from pathlib import Path
 
 from edgequant.core.errors import DataSetError
 from edgequant.core.hashing import sha256_json
+from edgequant.core.json_file import parse_json
 from edgequant.core.progress import say
 
 ANSWER_MARK = "####"
 LARGEST = 2**63
+MAX_LINE_BYTES = 1 << 20
+MAX_ANSWER_LENGTH = 100
 # Commas must stand where thousands are divided: "1,45" is a typing error, not 145.
 _INTEGER = re.compile(r"[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.0+)?")
 
@@ -49,7 +51,8 @@ def load_questions(path: Path, limit: int | None = None) -> list[Question]:
     questions: list[Question] = []
     try:
         with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            lines = iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
+            for number, line in enumerate(lines, start=1):
                 if limit is not None and len(questions) >= limit:
                     break
                 if line.strip():
@@ -93,6 +96,8 @@ def parse_answer(text: str) -> int:
     if not mark:
         raise ValueError(f'the answer has no "{ANSWER_MARK} N"')
     number = behind.strip()
+    if len(number) > MAX_ANSWER_LENGTH:
+        raise ValueError(f'{len(number)} characters after "{ANSWER_MARK}" are no answer')
     if not _INTEGER.fullmatch(number):
         raise ValueError(f'{number!r} after "{ANSWER_MARK}" is not an integer')
     plain = number.replace("−", "-").replace("$", "").replace(",", "")
@@ -110,12 +115,12 @@ def _parse_line(line: bytes, number: int, path: Path) -> Question:
             next_step=f'correct line {number}; each is {{"question": ..., "answer": "... #### N"}}',
         )
 
+    if len(line) > MAX_LINE_BYTES:
+        raise bad(f"has more than {MAX_LINE_BYTES} bytes")
     try:
-        value = json.loads(line)
-    except UnicodeDecodeError:
-        raise bad("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise bad(f"not JSON ({error.msg}, column {error.colno})") from None
+        value = parse_json(line)
+    except ValueError as error:
+        raise bad(f"not JSON ({error})") from None
     if not isinstance(value, dict):
         raise bad("not a JSON object")
     for key in ("question", "answer"):

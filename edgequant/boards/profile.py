@@ -5,34 +5,37 @@ What a profile leaves out is None, and found on the board by :mod:`edgequant.boa
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edgequant.core.errors import ProfileError
+from edgequant.core.fields import (
+    FilePath,
+    Name,
+    PositiveFloat,
+    PositiveInt,
+    RemotePath,
+    Section,
+    TimeoutSeconds,
+    Word,
+)
 from edgequant.core.paths import cache_root, list_data_files
 from edgequant.core.toml_file import read_toml_model, require_data_file
 
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 LatencySource = Literal["measured", "emulated"]
 Clock = Literal["host", "instructions"]
 """What a board's time is: real time, or (a virtual board's) a nanosecond for each instruction."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BuildSection(_Section):
+class BuildSection(Section):
     """What binaries for this board are built for."""
 
-    target: str
+    target: Name
     """Name of a file in ``toolchain/targets/``."""
 
 
-class CpuSection(_Section):
+class CpuSection(Section):
     """The processor."""
 
     cores: PositiveInt | None = None
@@ -43,36 +46,36 @@ class CpuSection(_Section):
     """An assumption, for predictions alone."""
 
 
-class MemorySection(_Section):
+class MemorySection(Section):
     """Main memory."""
 
     ram_bytes: PositiveInt | None = None
     dram_bytes_per_second: PositiveFloat | None = None
 
 
-class StorageSection(_Section):
+class StorageSection(Section):
     """Where models lie."""
 
     bytes_per_second: PositiveFloat | None = None
     """Sequential reading."""
 
 
-class SshSection(_Section):
+class SshSection(Section):
     """How the board is reached, and where our files go on it."""
 
-    host: str = "127.0.0.1"
+    host: Word = "127.0.0.1"
     """Name, address, or an alias of the user's own SSH configuration."""
     port: Annotated[int, Field(gt=0, lt=65536)] | None = None
-    user: str | None = None
-    identity_file: Path | None = None
-    known_hosts_file: Path | None = None
+    user: Word | None = None
+    identity_file: FilePath | None = None
+    known_hosts_file: FilePath | None = None
     """By default the user's own, ``~/.ssh/known_hosts``."""
-    remote_folder: str = "edgequant"
+    remote_folder: RemotePath = "edgequant"
     """Relative ones start at the user's home on the board."""
-    connect_timeout_seconds: PositiveFloat = 15.0
+    connect_timeout_seconds: TimeoutSeconds = 15.0
 
 
-class VirtualSection(_Section):
+class VirtualSection(Section):
     """How qemu plays the board."""
 
     cpu: str = "cortex-a76"
@@ -85,17 +88,18 @@ class VirtualSection(_Section):
     """Throttles the data disk's reads."""
 
 
-class LocalSection(_Section):
+class LocalSection(Section):
     """A board that is this very machine."""
 
-    folder: Path | None = None
+    folder: FilePath | None = None
     """By default a folder in the cache."""
 
 
-class BoardProfile(_Section):
+class BoardProfile(Section):
     """One board."""
 
-    name: str
+    name: Name
+    """By default the file's name without its suffix."""
     description: str = ""
     kind: Literal["ssh", "local", "virtual"] = "ssh"
     build: BuildSection
@@ -143,14 +147,13 @@ def load_profile(name_or_path: str) -> BoardProfile:
         ProfileError: no such profile, not TOML, or a wrong or missing key.
     """
     path = require_data_file("boards", name_or_path, what="board profile", error=ProfileError)
-    profile = read_toml_model(
+    return read_toml_model(
         path,
         BoardProfile,
         error=ProfileError,
         next_step="see docs/verbs/board.md for every key",
         defaults={"name": path.stem},
     )
-    return _with_absolute_paths(profile, path.resolve().parent)
 
 
 def list_profiles() -> dict[str, BoardProfile]:
@@ -160,20 +163,3 @@ def list_profiles() -> dict[str, BoardProfile]:
         ProfileError: one of them is invalid.
     """
     return {name: load_profile(str(path)) for name, path in list_data_files("boards").items()}
-
-
-def _with_absolute_paths(profile: BoardProfile, base: Path) -> BoardProfile:
-    """Relative paths of a profile start at its file; ``~`` is the user's home."""
-
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else base / path.expanduser()
-
-    ssh = profile.ssh.model_copy(
-        update={
-            "identity_file": absolute(profile.ssh.identity_file),
-            "known_hosts_file": absolute(profile.ssh.known_hosts_file),
-        }
-    )
-    local = profile.local.model_copy(update={"folder": absolute(profile.local.folder)})
-    # model_copy keeps which sections were written in the file: _sections_fit_kind has run.
-    return profile.model_copy(update={"ssh": ssh, "local": local})

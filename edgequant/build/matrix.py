@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from edgequant.build.recipe import sha256_of_project
 from edgequant.build.source.lock import load_lock
 from edgequant.build.targets.target import HOST, Target, target_names
 from edgequant.core.errors import EdgequantError
+from edgequant.core.json_file import read_json
 from edgequant.core.paths import data_folder
 
 
@@ -162,7 +162,7 @@ def cached_builds(cache: Path) -> list[CachedBuild]:
     for manifest in sorted((cache / "artefacts" / STAGE).glob("*/manifest.json")):
         key = manifest.parent.name
         try:
-            values = json.loads(manifest.read_bytes())
+            values = read_json(manifest)
             parameters = values["parameters"]
             if (
                 # Whoever is still writing one does so below another name than its key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ from typer.core import TyperGroup
 
 from edgequant import __version__
 from edgequant.core.errors import EdgequantError
+from edgequant.core.text import printable
 
 # Exit codes that belong to no class of error; a shell gives the last two to killed programs too.
 USAGE_ERROR = 2
@@ -45,6 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "Show what can be built here, get the source, move the pin.",
     ),
     "cache": ("edgequant.cli.cache", "List what lies in the cache, and remove what is old."),
+    "schema": ("edgequant.cli.schema", "Print the JSON schema of a kind of file, for editors."),
     "doctor": ("edgequant.cli.doctor", "Check what is installed and say what is missing."),
 }
 
@@ -99,11 +102,17 @@ def main() -> None:
         # What is ignored stays so: nohup ignores SIGHUP.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _terminate)
-    sys.exit(_run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name may be no text; in JSON, too, its bytes are then shown as escapes.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
 
 
-def _run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
+    """One call of the command: its exit status, after whatever it prints."""
     try:
+        _check_arguments(arguments)
         code = make_app(arguments)(arguments, standalone_mode=False)
     except EdgequantError as error:
         return _show_error(error)
@@ -121,6 +130,13 @@ def _run(arguments: Sequence[str]) -> int:
 
         return _show_error(explain(error))
     return code if isinstance(code, int) else 0
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """No argument can have a NUL in it where a system starts us; a caller in Python may try."""
+    for argument in arguments:
+        if "\0" in argument:
+            raise typer.BadParameter(f"{argument!r} has a NUL in it")
 
 
 class _Interrupted(Exception):  # noqa: N818 (no error: the user asked for it)
@@ -160,7 +176,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def _show_error(error: EdgequantError) -> int:
     _print_json(error.as_dict())
-    print(f"error: {error}", file=sys.stderr)
+    print(printable(f"error: {error}"), file=sys.stderr)
     return error.exit_code
 
 

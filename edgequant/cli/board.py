@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile
@@ -169,9 +169,9 @@ def board_up(
             }
         )
         return
-    typer.echo(outcome.message)
-    typer.echo(f"log in: {ssh}")
-    typer.echo(f"stop it: edgequant board down {outcome.instance.name}")
+    echo(outcome.message)
+    echo(f"log in: {ssh}")
+    echo(f"stop it: edgequant board down {outcome.instance.name}")
 
 
 @app.command("down")
@@ -198,4 +198,4 @@ def board_down(
             }
         )
         return
-    typer.echo(outcome.message)
+    echo(outcome.message)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, echo, print_json, print_table
 
 
 def command(
@@ -85,8 +85,8 @@ def command(
         ],
         title="What is linked in",
     )
-    typer.echo(_tried(manifest.details.get("trial")))
-    typer.echo(f"in {built.artefact.folder / 'bin'}; its bill of materials: ../{SBOM_NAME}")
+    echo(_tried(manifest.details.get("trial")))
+    echo(f"in {built.artefact.folder / 'bin'}; its bill of materials: ../{SBOM_NAME}")
 
 
 def _ask_board(name: str) -> str:

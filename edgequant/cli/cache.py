@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from edgequant.core.cache_contents import Entry
@@ -102,8 +102,8 @@ def cache_prune(
         print_json({"removed": not dry_run, "bytes": size, "paths": [str(e.path) for e in chosen]})
         return
     for entry in chosen:
-        typer.echo(f"{entry.bytes / 1e6:9.1f} MB  {entry.kind}/{entry.name}")
-    typer.echo(f"{size / 1e6:9.1f} MB {'would be removed' if dry_run else 'removed'}")
+        echo(f"{entry.bytes / 1e6:9.1f} MB  {entry.kind}/{entry.name}")
+    echo(f"{size / 1e6:9.1f} MB {'would be removed' if dry_run else 'removed'}")
 
 
 def _named_by(run: Path) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json
+from edgequant.cli.output import JSON_OPTION, echo, print_json
 
 
 def command(
@@ -34,7 +34,5 @@ def command(
         return
     for entry in receipt.entries.values():
         state = "sent     " if entry.sent else "was there"
-        typer.echo(f"{state}  {entry.bytes / 1e6:9.1f} MB  {entry.remote_path}")
-    typer.echo(
-        f"{receipt.sent_bytes / 1e6:.1f} MB sent to {receipt.board} in {receipt.seconds:.1f} s"
-    )
+        echo(f"{state}  {entry.bytes / 1e6:9.1f} MB  {entry.remote_path}")
+    echo(f"{receipt.sent_bytes / 1e6:.1f} MB sent to {receipt.board} in {receipt.seconds:.1f} s")

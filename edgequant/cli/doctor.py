@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, echo, print_json, print_table
 
 
 def command(
@@ -54,7 +54,7 @@ def command(
         for check in found:
             if check.install is not None:
                 kind = "needed" if check.required else "optional"
-                typer.echo(f"{check.name} ({kind}): {check.install}")
+                echo(f"{check.name} ({kind}): {check.install}")
         if trials:
             print_table(
                 ["way", "", "program", "seconds", "result"],
@@ -71,7 +71,7 @@ def command(
                 title=f"Self-test for {target or DEFAULT_TARGET}",
             )
         if not missing:
-            typer.echo("Everything that is needed is here.")
+            echo("Everything that is needed is here.")
     problems = [f"missing: {', '.join(check.name for check in missing)}"] if missing else []
     problems += [f"the self-test failed: {trial.way}, {trial.program}" for trial in broken]
     for problem in problems:

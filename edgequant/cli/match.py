@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgequant.cli.matched_output import print_matched
-from edgequant.cli.output import JSON_OPTION, print_json
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json
 
 if TYPE_CHECKING:
     from edgequant.latency.pace import LatencyModel
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 ANSWERS_OPTION = typer.Option(..., "--answers", help="answers.parquet of a run.")
 LATENCY_OPTION = typer.Option(None, "--latency", help="latency.parquet of a run; repeatable.")
 STUDY_OPTION = typer.Option(False, "--study", help="Also under the study's recorded seconds.")
-BUDGET_OPTION = typer.Option(None, "--budget", min=1, help="A hard budget in tokens; repeatable.")
+BUDGET_OPTION = typer.Option(
+    None, "--budget", min=1, max=LARGEST_COUNT, help="A hard budget in tokens; repeatable."
+)
 LIMIT_OPTION = typer.Option(
-    None, "--time-limit", min=0.0, help="A time limit in seconds; repeatable."
+    None, "--time-limit", min=0.0, max=1e9, help="A time limit in seconds; repeatable."
 )
 MAPPING_OPTION = typer.Option(
     "seconds", "--mapping", help="seconds (prompt and tokens) or ratio (the study's: tokens alone)."
 )
-RESAMPLES_OPTION = typer.Option(1000, "--resamples", min=100, help="Of the bootstrap.")
-SEED_OPTION = typer.Option(None, "--seed", min=0, help="Of the bootstrap.")
+RESAMPLES_OPTION = typer.Option(1000, "--resamples", min=100, max=10**6, help="Of the bootstrap.")
+SEED_OPTION = typer.Option(None, "--seed", min=0, max=LARGEST_COUNT, help="Of the bootstrap.")
 OUT_OPTION = typer.Option(..., "--out", help="Folder for the CSV files.")
 
 
@@ -80,7 +82,7 @@ def command(
     else:
         print_matched(result, _source_label)
         for path in paths:
-            typer.echo(f"Written: {path}")
+            echo(f"Written: {path}")
 
 
 def _latency_models(path: Path) -> list[LatencyModel]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from edgequant.cli.output import print_table
+from edgequant.cli.output import echo, print_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,23 +35,23 @@ def print_matched(result: MatchedResult, source_label: Callable[[str], str]) -> 
 
     nothing = nothing_right(result.scores)
     if nothing is not None:
-        typer.echo(nothing)
+        echo(nothing)
         _print_notes(result)
         return
     sources = result.best["latency_source"].unique(maintain_order=True)
     for source in sources:
         _print_best(result.best.filter(result.best["latency_source"] == source), source_label)
     for source in sources:
-        typer.echo(f"Crossovers, {source_label(source)}:")
+        echo(f"Crossovers, {source_label(source)}:")
         sentences = describe_crossovers(result.crossovers, source, result.matched)
         for sentence in sentences or ["none beyond chance"]:
-            typer.echo(f"  {sentence}")
+            echo(f"  {sentence}")
     _print_notes(result)
 
 
 def _print_notes(result: MatchedResult) -> None:
     for note in result.notes:
-        typer.echo(f"Note: {note}")
+        echo(f"Note: {note}")
 
 
 def _print_best(best: pl.DataFrame, source_label: Callable[[str], str]) -> None:

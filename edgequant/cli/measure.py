@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile, Clock
@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 MODELS_ARGUMENT = typer.Argument(metavar="MODEL.gguf...", help="GGUF files.")
 PROMPT_OPTION = typer.Option(None, "--prompt", help="Prompt; by default the study's.")
 PROMPT_FILE_OPTION = typer.Option(None, "--prompt-file", help="File with the prompt.")
-TOKENS_OPTION = typer.Option(128, "-n", "--tokens", min=2, help="Tokens to generate in each run.")
-REPEATS_OPTION = typer.Option(3, "--repeats", min=1, help="Runs of each model, interleaved.")
-THREADS_OPTION = typer.Option(None, "--threads", min=1, help="By default the profile's.")
+TOKENS_OPTION = typer.Option(
+    128, "-n", "--tokens", min=2, max=LARGEST_COUNT, help="Tokens to generate in each run."
+)
+REPEATS_OPTION = typer.Option(
+    3, "--repeats", min=1, max=LARGEST_COUNT, help="Runs of each model, interleaved."
+)
+THREADS_OPTION = typer.Option(
+    None, "--threads", min=1, max=LARGEST_COUNT, help="By default the profile's."
+)
 REPACK_OPTION = typer.Option(
     True,
     "--repack/--no-repack",
@@ -163,10 +169,10 @@ def _print(latency: Latency) -> None:
     )
     for summary in latency.summaries:
         for line in _remarks(summary, ratios.get(summary.quantization), unit):
-            typer.echo(line)
+            echo(line)
     if parameters.get("clock") == "instructions":
-        typer.echo("Clock: one nanosecond for each instruction executed, on one core (emulated)")
-    typer.echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
+        echo("Clock: one nanosecond for each instruction executed, on one core (emulated)")
+    echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
 
 
 class _Unit(NamedTuple):

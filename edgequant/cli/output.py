@@ -8,8 +8,13 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from edgequant.core.text import printable
 
 PIPE_WIDTH = 200
+LARGEST_COUNT = 2**31 - 1
+"""What llama.cpp's own counts hold."""
 
 JSON_OPTION = typer.Option(False, "--json", help="Print the result as JSON on stdout.")
 
@@ -18,6 +23,11 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave it to the command what happens; rich would exit with status 1."""
         raise
+
+
+def echo(line: str) -> None:
+    """A line on stdout, whoever wrote what is in it."""
+    typer.echo(printable(line))
 
 
 def print_json(value: object) -> None:
@@ -34,7 +44,8 @@ def print_table(
         numeric = any(isinstance(row[index], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*("–" if cell is None else str(cell) for cell in row))
+        # As Text: brackets in what a stranger wrote are no markup.
+        table.add_row(*(Text("–" if cell is None else printable(str(cell))) for cell in row))
     console = _Console()
     if not console.is_terminal:
         # Whoever reads a file or a pipe wants whole cells, not 80 columns.

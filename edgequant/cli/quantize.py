@@ -7,7 +7,7 @@ from typing import Literal
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, echo, print_json, print_table
 
 DEFAULT_TYPES = ["Q2_K", "Q4_K_M", "Q8_0"]
 
@@ -70,7 +70,7 @@ def command(
         title=models.name,
     )
     for note in models.notes:
-        typer.echo(f"Note: {note}")
+        echo(f"Note: {note}")
     # Whole, and in the form that `sha256sum --check` reads.
     for file in models:
-        typer.echo(f"{file.sha256}  {paths[file.name]}")
+        echo(f"{file.sha256}  {paths[file.name]}")

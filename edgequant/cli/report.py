@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json
+from edgequant.cli.output import JSON_OPTION, echo, print_json
 
 OUT_OPTION = typer.Option(None, "--out", help="Folder to write to; by default the run folder.")
 
@@ -35,4 +35,4 @@ def command(
     if as_json:
         print_json({"report": str(page), "figures": str(folder / FIGURES_FOLDER)})
     else:
-        typer.echo(f"Report: {page}")
+        echo(f"Report: {page}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json
 
 
 def command(
@@ -16,12 +16,17 @@ def command(
         None, min=1, max=65535, help="Port on 127.0.0.1; by default a free one."
     ),
     slots: int = typer.Option(
-        1, min=1, help="Answers at once. More than one is no longer the reference mode."
+        1,
+        min=1,
+        max=LARGEST_COUNT,
+        help="Answers at once. More than one is no longer the reference mode.",
     ),
     threads: int | None = typer.Option(
-        None, min=1, help="CPU threads; by default one for each core."
+        None, min=1, max=LARGEST_COUNT, help="CPU threads; by default one for each core."
     ),
-    context: int = typer.Option(4096, min=64, help="Tokens that prompt and answer may have."),
+    context: int = typer.Option(
+        4096, min=64, max=LARGEST_COUNT, help="Tokens that prompt and answer may have."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Run llama-server for one GGUF on the loopback address until Ctrl-C.
@@ -60,7 +65,7 @@ def command(
                 }
             )
         else:
-            typer.echo(f"{model.name} is served at {mirror.url}")
+            echo(f"{model.name} is served at {mirror.url}")
         if not policy.is_reference:
             say(f"{slots} slots: greedy answers may differ from the reference mode's")
         say("Press Ctrl-C to stop.")

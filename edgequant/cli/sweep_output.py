@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from edgequant.cli.matched_output import print_matched
+from edgequant.cli.output import echo
 
 if TYPE_CHECKING:
     from edgequant.experiment.sweep import SweepResult
@@ -16,8 +15,8 @@ def print_result(result: SweepResult) -> None:
     """The best choice for each time limit, the crossovers, and where the report lies."""
     print_matched(result.matched, lambda source: source_label(result, source))
     for note in result.manifest.model_notes:
-        typer.echo(f"Note: {note}")
-    typer.echo(f"Report: {result.report}")
+        echo(f"Note: {note}")
+    echo(f"Report: {result.report}")
 
 
 def source_label(result: SweepResult, source: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgequant.cli.output import JSON_OPTION, print_json, print_table
+from edgequant.cli.output import JSON_OPTION, echo, print_json, print_table
 
 app = typer.Typer(
     help="Show what can be built here, get the source, move the pin.\n\n"
@@ -51,14 +51,14 @@ def list_targets(as_json: bool = JSON_OPTION) -> None:
         ],
     )
     for row in rows:
-        typer.echo(f"{row.target}: {row.description}")
+        echo(f"{row.target}: {row.description}")
     reasons: dict[str, list[str]] = {}
     for row in rows:
         for state in row.ways:
             if not state.available:
                 reasons.setdefault(f"{state.way}: {state.detail}", []).append(row.target)
     for reason, names in reasons.items():
-        typer.echo(f"no {reason} ({', '.join(names)})")
+        echo(f"no {reason} ({', '.join(names)})")
 
 
 @app.command("update")
@@ -92,18 +92,18 @@ def update_lock(
         )
         return
     if done.same:
-        typer.echo(f"{done.path}: names {new['project']} {new['version']} already; nothing to do.")
+        echo(f"{done.path}: names {new['project']} {new['version']} already; nothing to do.")
         return
     rows = [[key, old[key], new[key]] for key in ("version", "llama_cpp_commit", "sha256")]
     print_table(["", "old", "new"], rows, title=new["project"])
     if not done.written:
-        typer.echo(f"Dry run: {done.path} is as it was.")
+        echo(f"Dry run: {done.path} is as it was.")
         return
-    typer.echo(f"wrote {done.path}")
-    typer.echo("next: edgequant build --target host")
-    typer.echo("      edgequant build --target BOARD, for each of your boards")
-    typer.echo("      then quantize, measure and generate anew: all stages follow the lock")
-    typer.echo(f"back: edgequant toolchain update {old['version']}")
+    echo(f"wrote {done.path}")
+    echo("next: edgequant build --target host")
+    echo("      edgequant build --target BOARD, for each of your boards")
+    echo("      then quantize, measure and generate anew: all stages follow the lock")
+    echo(f"back: edgequant toolchain update {old['version']}")
 
 
 @app.command("source")
@@ -138,4 +138,4 @@ def show_source(
         return
     for key, value in result.items():
         if value is not None:
-            typer.echo(f"{key.replace('_', ' ')}: {value}")
+            echo(f"{key.replace('_', ' ')}: {value}")

@@ -17,8 +17,16 @@ def cache_root() -> Path:
     return root.resolve()
 
 
+def expand_user(path: Path) -> Path:
+    """The path with ``~`` as the user's home; as in a shell, an unknown user's stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def data_folder(kind: str) -> Path:
-    """The shipped folder of one kind (``toolchain``, ``boards``, ``prompts``, ``experiments``).
+    """The shipped folder of one kind (``boards``, ``prompts``, ``schemas`` ...).
 
     In a checkout it lies beside the package, in an installed wheel inside it.
     """
@@ -37,7 +45,7 @@ def data_folders(kind: str) -> Iterator[Path]:
 
 def find_data_file(kind: str, name: str, suffix: str = ".toml") -> Path | None:
     """A data file given as a path, or as the bare name of one in :func:`data_folders`."""
-    as_path = Path(name).expanduser()
+    as_path = expand_user(Path(name))
     if as_path.suffix == suffix and as_path.is_file():
         return as_path
     if as_path.name != name:

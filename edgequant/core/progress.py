@@ -27,6 +27,7 @@ from rich.progress import Task as RichTask
 from rich.table import Table
 
 from edgequant.core.interrupts import keep_interruptible
+from edgequant.core.text import printable
 
 Unit = Literal["items", "bytes"]
 LINE_SECONDS = 5.0
@@ -189,6 +190,7 @@ def _lines(description: str, total: float | None, unit: Unit) -> Iterator[Task]:
 
 def say(message: str) -> None:
     """One line of what is going on, to stderr."""
+    message = printable(message)
     if console.is_terminal:
         console.print(message, markup=False)
     else:

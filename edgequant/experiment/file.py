@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edgequant.core.errors import ExperimentError
+from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
 from edgequant.core.toml_file import read_toml_model, require_data_file
 from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
-
-PositiveInt = Annotated[int, Field(gt=0)]
 
 
 def _known_cache_type(name: str) -> str:
@@ -23,26 +22,22 @@ def _known_cache_type(name: str) -> str:
 CacheType = Annotated[str, AfterValidator(_known_cache_type)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which model, in which quantizations."""
 
-    folder: Path
+    folder: FilePath
     """Hugging Face folder; relative paths start at the experiment file."""
     types: list[str] = Field(min_length=1)
     """Quantizations as llama-quantize names them; F16 or BF16 stands for the unquantized one."""
     output_type: Literal["auto", "f16", "bf16"] = "auto"
 
 
-class BoardSection(_Section):
+class BoardSection(Section):
     """Which board, and how it is built for."""
 
-    name: str
-    """A profile's name or path."""
-    tools: list[str] = [PROBE_NAME]
+    name: DataFile
+    """A profile's name, or its path; relative paths start at the experiment file."""
+    tools: list[str] = Field(default=[PROBE_NAME])
     """Binaries to build and deploy; the probe is all that a sweep itself runs."""
 
     @field_validator("tools")
@@ -53,7 +48,7 @@ class BoardSection(_Section):
         return tools
 
 
-class MeasureSection(_Section):
+class MeasureSection(Section):
     """How the latency is measured."""
 
     tokens: PositiveInt = 64
@@ -67,16 +62,17 @@ class MeasureSection(_Section):
     depend on what else it does. A real board has its own clock."""
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """Which questions are asked, how, and with which budgets in tokens."""
 
-    questions: Path
+    questions: FilePath
     """GSM8K-form JSONL; relative paths start at the experiment file."""
     limit: PositiveInt | None = None
-    prompts: list[str] = Field(min_length=1)
-    budgets: list[PositiveInt] = []
+    prompts: list[DataFile] = Field(min_length=1)
+    """Names of prompts, or paths of their files; relative paths start at the experiment file."""
+    budgets: list[PositiveInt] = Field(default=[])
     """Hard budgets, cut from the uncapped answer for free."""
-    stated_budgets: list[PositiveInt] = []
+    stated_budgets: list[PositiveInt] = Field(default=[])
     """Budgets told to the model: each is generated anew."""
     max_tokens: PositiveInt = 1024
     """Where an answer without a limit is stopped all the same."""
@@ -91,11 +87,12 @@ class EvaluationSection(_Section):
         return prompts
 
 
-class WhatIf(_Section):
+class WhatIf(Section):
     """The same answers under other latencies than the board's own."""
 
     kind: Literal["predicted", "study"]
-    board: str | None = None
+    board: DataFile | None = None
+    """Whose seconds are predicted: a profile's name or path."""
 
     @model_validator(mode="after")
     def _board_where_needed(self) -> WhatIf:
@@ -104,19 +101,19 @@ class WhatIf(_Section):
         return self
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """One experiment file."""
 
-    name: Annotated[str, Field(pattern=r"^[^/]*[^/.][^/]*$")]
+    name: Name
     """Also the name of its run folder: without slashes, and not dots alone."""
     description: str = ""
     model: ModelSection
     board: BoardSection
     measure: MeasureSection = MeasureSection()
     evaluation: EvaluationSection
-    time_limits_seconds: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = []
+    time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""
-    what_if: list[WhatIf] = []
+    what_if: list[WhatIf] = Field(default=[])
 
 
 def load_experiment(name_or_path: str) -> tuple[Experiment, Path]:
@@ -138,12 +135,4 @@ def load_experiment(name_or_path: str) -> tuple[Experiment, Path]:
         error=ExperimentError,
         next_step="see docs/experiments.md for every key",
     )
-    return _absolute(experiment, path.resolve().parent), path.resolve()
-
-
-def _absolute(experiment: Experiment, base: Path) -> Experiment:
-    model = experiment.model.model_copy(update={"folder": base / experiment.model.folder})
-    evaluation = experiment.evaluation.model_copy(
-        update={"questions": base / experiment.evaluation.questions}
-    )
-    return experiment.model_copy(update={"model": model, "evaluation": evaluation})
+    return experiment, path.resolve()

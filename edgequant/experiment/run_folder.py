@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import platform
 import shutil
 import sys
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from edgequant.core.artefact import file_records, write_json
 from edgequant.core.errors import FileAccessError
+from edgequant.core.fields import WITHOUT_FOLDERS
 from edgequant.core.hashing import sha256_file
+from edgequant.core.json_file import read_json
 
 if TYPE_CHECKING:
     from edgequant.answers.prompts import Prompt
@@ -78,7 +79,7 @@ class RunFolder:
         if any((self.path / n).exists() for n in (LATENCY_NAME, f"{LATENCY_NAME}.partial")):
             return True
         try:
-            manifest = json.loads((self.path / MANIFEST_NAME).read_bytes())
+            manifest = read_json(self.path / MANIFEST_NAME)
         except (OSError, ValueError):
             return False
         # Many a project has a manifest.json; ours alone tells of an experiment's latencies.
@@ -182,10 +183,7 @@ def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:
 
 def _without_folders(experiment: Experiment) -> dict[str, object]:
     """The experiment as plain values, without the absolute paths of this machine."""
-    values = experiment.model_dump(mode="json")
-    values["model"]["folder"] = experiment.model.folder.name
-    values["evaluation"]["questions"] = experiment.evaluation.questions.name
-    return dict(values)
+    return experiment.model_dump(mode="json", context=WITHOUT_FOLDERS)
 
 
 def _model_records(models: ModelSet) -> list[ModelRecord]:

@@ -5,7 +5,6 @@ Reading is pure: :class:`ProbeReader` takes lines, wherever they come from.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgequant.core.errors import ProbeError
+from edgequant.core.json_file import parse_json
 
 if TYPE_CHECKING:
     from edgequant.boards.board import Board
@@ -62,7 +62,7 @@ class ProbeOptions(BaseModel):
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ProbeStart(_Event):
@@ -180,7 +180,7 @@ class ProbeReader:
         if not text:
             return None
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError:
             raise self._wrong(f"is not JSON: {text[:80]!r}") from None
         if not isinstance(values, dict) or not isinstance(values.get("event"), str):

@@ -136,6 +136,8 @@ def _type_fits(dtype: pl.DataType, kind: str) -> bool:
             inner == pl.Null
             or (inner == pl.String if kind.endswith("text") else inner.is_integer())
         )
+    if kind.startswith("lists"):
+        return False
     if kind == "text":
         return dtype == pl.String
     return dtype.is_integer() or (dtype == pl.Null and "null" in kind)

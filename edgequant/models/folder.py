@@ -5,16 +5,19 @@ All of this is checked before anything slow starts, and without importing torch.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from edgequant.core.errors import ModelFolderError
+from edgequant.core.fields import Count
 from edgequant.core.hashing import sha256_file
+from edgequant.core.json_file import parse_json, read_json
 from edgequant.core.progress import task
 from edgequant.models.tokenizer_files import read_tokenizer_files
 
@@ -39,6 +42,24 @@ output."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MAX_SAFETENSORS_HEADER_BYTES = 100 << 20
+MAX_DIMENSIONS = 8
+
+
+class _Tensor(BaseModel):
+    """One entry of a safetensors header."""
+
+    model_config = ConfigDict(strict=True)
+
+    dtype: str
+    shape: Annotated[list[Count], Field(max_length=MAX_DIMENSIONS)]
+    data_offsets: Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
+
+_HEADER = TypeAdapter(dict[str, _Tensor])
 
 
 @dataclass(frozen=True)
@@ -77,9 +98,7 @@ def check_model_folder(path: Path) -> ModelFolder:
     if not isinstance(dtype, str) or not dtype:
         dtype = _dtype_of(headers)
     if headers:
-        parameters = sum(
-            math.prod(entry["shape"]) for header in headers for entry in header.values()
-        )
+        parameters = sum(tensor.numbers for header in headers for tensor in header.values())
     else:
         parameters = sum(file.stat().st_size for file in weights) // 2
     return ModelFolder(
@@ -187,7 +206,7 @@ def _not_a_folder(path: Path) -> ModelFolderError:
 def _config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except FileNotFoundError:
         hint = "give the folder that holds config.json"
         if any(path.glob("*.gguf")):
@@ -247,8 +266,8 @@ def _weights(path: Path) -> list[Path]:
 
 def _check_shards(index: Path, files: dict[str, Path]) -> None:
     try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        shards = set(read_json(index)["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelFolderError("is not an index of weights", subject=index) from error
     missing = sorted(str(shard) for shard in shards - files.keys())
     if missing:
@@ -270,7 +289,7 @@ def _check_not_pointer(file: Path) -> None:
             )
 
 
-def _safetensors_header(file: Path) -> dict[str, dict[str, Any]]:
+def _safetensors_header(file: Path) -> dict[str, _Tensor]:
     """Name to dtype, shape and place of every tensor; checks that the file is whole."""
     size = file.stat().st_size
     damaged = ModelFolderError(
@@ -281,28 +300,26 @@ def _safetensors_header(file: Path) -> dict[str, dict[str, Any]]:
         if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
             raise damaged
         try:
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
             header.pop("__metadata__", None)
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-            for entry in header.values():
-                math.prod(entry["shape"])
-        except (ValueError, AttributeError, KeyError, IndexError, TypeError) as error:
+            tensors = _HEADER.validate_python(header)
+        except (ValueError, AttributeError, TypeError) as error:
             raise damaged from error
+    end = max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
     if size != 8 + length + end:
         raise ModelFolderError(
             f"is truncated or damaged: {size} bytes where its header tells of {8 + length + end}",
             subject=file,
             next_step="download this file again",
         )
-    return {str(name): entry for name, entry in header.items()}
+    return tensors
 
 
-def _dtype_of(headers: list[dict[str, dict[str, Any]]]) -> str:
+def _dtype_of(headers: list[dict[str, _Tensor]]) -> str:
     """The torch name of the type that most numbers have."""
     counts: dict[str, int] = {}
     for header in headers:
-        for entry in header.values():
-            kind = str(entry.get("dtype"))
-            counts[kind] = counts.get(kind, 0) + math.prod(entry["shape"])
+        for tensor in header.values():
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numbers
     names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     return names.get(max(counts, key=lambda kind: counts[kind]), "") if counts else ""

@@ -21,6 +21,7 @@ from edgequant.core.errors import (
     PromptError,
     TokenizerMismatchError,
 )
+from edgequant.core.json_file import parse_json
 from edgequant.core.paths import list_data_files
 from edgequant.core.progress import say, task
 from edgequant.core.toml_file import read_toml
@@ -254,7 +255,7 @@ def _ask_hugging_face(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
             subject=folder,
             next_step="check tokenizer_config.json and the tokenizer's files",
         )
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = parse_json(done.stdout)
     return answer
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from edgequant.core.json_file import read_json
 
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
@@ -43,8 +44,8 @@ def read_tokenizer_files(folder: Path) -> TokenizerFiles:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = read_json(path)
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -210,6 +210,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
         DataFrameError: it is missing or not Parquet.
     """
     try:
-        return pl.read_parquet(path)
+        with path.open("rb") as stream:
+            return pl.read_parquet(stream)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataFrameError(f"cannot be read as Parquet: {error}", subject=path) from error

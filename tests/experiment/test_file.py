@@ -35,6 +35,17 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     assert path == tmp_path / "mine.toml"
 
 
+def test_boards_and_prompts_given_by_path_start_there_too(tmp_path: Path) -> None:
+    text = MINIMAL.replace('"rk3568"', '"boards/mine.toml"').replace(
+        '["cot"]', '["cot", "my.toml"]'
+    )
+    text += '[[what_if]]\nkind = "predicted"\nboard = "../other.toml"\n'
+    experiment, _ = load_experiment(write(tmp_path, text))
+    assert experiment.board.name == str(tmp_path / "boards/mine.toml")
+    assert experiment.evaluation.prompts == ["cot", str(tmp_path / "my.toml")]
+    assert experiment.what_if[0].board == str(tmp_path / "../other.toml")
+
+
 def test_absolute_paths_stay(tmp_path: Path) -> None:
     text = MINIMAL.replace('"model"', '"/srv/model"')
     assert load_experiment(write(tmp_path, text))[0].model.folder == Path("/srv/model")

@@ -22,6 +22,7 @@ import httpx
 
 from edgequant.answers.prompts import Message
 from edgequant.core.errors import MirrorError, PortInUseError, ToolMissingError
+from edgequant.core.json_file import parse_json
 from edgequant.core.process import TAIL_LINES, dying_with_us
 from edgequant.models.formats.gguf import read_gguf
 
@@ -377,7 +378,10 @@ class Mirror:
                 subject=self.gguf,
                 next_step=f"read its log: {self.log}",
             )
-        value = response.json()
+        try:
+            value = parse_json(response.content)
+        except ValueError as error:
+            raise self._unreadable(error) from error
         if not isinstance(value, dict):
             raise MirrorError(f"llama-server's answer to {path} is no object", subject=self.gguf)
         return value
@@ -487,5 +491,5 @@ def _port_in_use(port: int) -> PortInUseError:
 
 def _refusal(response: httpx.Response) -> str:
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(response.json()["error"]["message"])
+        return str(parse_json(response.content)["error"]["message"])
     return f"HTTP status {response.status_code}"

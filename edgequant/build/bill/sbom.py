@@ -35,6 +35,7 @@ from edgequant.build.targets.target import Target
 from edgequant.build.ways.way import CONTAINER
 from edgequant.core.errors import ArtefactError
 from edgequant.core.hashing import sha256_json
+from edgequant.core.json_file import read_json
 
 SBOM_NAME = "sbom.json"
 LICENCES_NAME = "licenses"
@@ -169,7 +170,7 @@ def bill_table(path: Path) -> list[BillRow]:
         ArtefactError: it is missing, or not a bill.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         components = document["components"]
         made = [c for c in components if c["bom-ref"].startswith(PROGRAM)]
         programs = {c["name"] for c in made}

@@ -6,7 +6,6 @@ Nothing of an archive is executed, and nothing is installed.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from edgequant.build.source.lock import SourceLock
 from edgequant.core.errors import DiskFullError, EdgequantError, SourceError
+from edgequant.core.json_file import parse_json
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
 
@@ -102,7 +102,7 @@ def published_sha256(project: str, version: str, folder: Path) -> str:
 def sha256_in_report(text: str) -> str | None:
     """The hex SHA-256 of the only archive in a ``pip install --report``; None if absent."""
     try:
-        (item,) = json.loads(text)["install"]
+        (item,) = parse_json(text)["install"]
         archive = item["download_info"]["archive_info"]
         found = archive.get("hashes", {}).get("sha256") or archive["hash"].removeprefix("sha256=")
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -22,7 +22,7 @@ from edgequant.build.source.requirements import find_programs, missing, missing_
 from edgequant.core.errors import SourceError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
-from edgequant.core.paths import cache_root
+from edgequant.core.paths import cache_root, expand_user
 from edgequant.core.progress import task
 
 COMPLETE_MARK = ".edgequant-complete"
@@ -98,7 +98,7 @@ def local_source(path: Path, tools: Iterable[str] = ()) -> SourceTree:
     Raises:
         SourceError: it is missing, or lacks what a build of the programs needs.
     """
-    path = path.expanduser()
+    path = expand_user(path)
     if path.is_dir():
         folder = path.resolve()
         if not (folder / TREE_HEADER).is_file():

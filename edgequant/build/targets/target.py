@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from edgequant.core.errors import TargetError
+from edgequant.core.fields import Name, Section
 from edgequant.core.paths import find_data_file, list_data_files
 from edgequant.core.toml_file import read_toml, read_toml_model
 
@@ -15,29 +16,23 @@ HOST = "host"
 TARGETS_KIND = "toolchain/targets"
 
 
-class ZigSettings(BaseModel):
+class ZigSettings(Section):
     """What zig's clang is told for a target."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: str | None = None
     """Target triple, e.g. ``aarch64-linux-musl``; None for this machine."""
     flags: tuple[str, ...] = ()
 
 
-class GccSettings(BaseModel):
+class GccSettings(Section):
     """What gcc is told for a target."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flags: tuple[str, ...] = ()
     """Empty: gcc cannot build for it (``host`` needs none)."""
 
 
-class QemuSettings(BaseModel):
+class QemuSettings(Section):
     """The CPUs that qemu-user plays to try a target's binaries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpu: str | None = None
     """Has all that the target needs and little more; None: its binaries are not tried."""
@@ -45,12 +40,11 @@ class QemuSettings(BaseModel):
     """Lacks it: binaries that use what the target promises die there; None if there is none."""
 
 
-class Target(BaseModel):
+class Target(Section):
     """A kind of machine to build for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
+    name: Name
+    """By default the file's name without its suffix."""
     description: str
     architecture: Literal["aarch64", "native"]
     isa: tuple[str, ...]
@@ -61,7 +55,7 @@ class Target(BaseModel):
     """Never chosen for a board by what its CPU can do, only by name."""
     tools: tuple[str, ...] = Field(min_length=1)
     """Built when nothing else is asked for."""
-    cmake: dict[str, str | bool] = {}
+    cmake: dict[str, str | bool] = Field(default={})
     """CMake options on top of the common ones."""
     zig: ZigSettings = ZigSettings()
     gcc: GccSettings = GccSettings()

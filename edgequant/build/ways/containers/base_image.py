@@ -7,7 +7,6 @@ key with and without a network.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -23,6 +22,7 @@ from edgequant.core.artefact import write_json
 from edgequant.core.disk import disk_full_explained, require_space
 from edgequant.core.errors import BuildError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.json_file import read_json
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import data_folder
 from edgequant.core.process import run_logged
@@ -130,7 +130,7 @@ def _decision_file() -> Path:
 
 def _read_decision(file: Path) -> str | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        decided = json.loads(file.read_bytes())["base"]
+        decided = read_json(file)["base"]
         if decided in (REGISTRY, MADE):
             return str(decided)
     return None
@@ -198,7 +198,7 @@ def make_base_image() -> BaseImage:
 def _load(folder: Path) -> BaseImage | None:
     """An image made earlier; its facts are written last, so it is whole if they are there."""
     try:
-        facts = json.loads((folder / "facts.json").read_bytes())
+        facts = read_json(folder / "facts.json")
         archive = folder / "base.tar"
         if archive.stat().st_size != facts["bytes"]:
             return None
