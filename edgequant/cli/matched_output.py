@@ -35,7 +35,7 @@ def print_matched(result: MatchedResult, source_label: Callable[[str], str]) -> 
     """
     from edgequant.report.words import describe_crossovers, nothing_right
 
-    nothing = nothing_right(result.scores)
+    nothing = nothing_right(result.scores, result.matched)
     if nothing is not None:
         typer.echo(nothing)
         _print_notes(result)

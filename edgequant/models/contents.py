@@ -16,8 +16,14 @@ from edgequant.models.formats.types import tensor_types
 
 COMPARED_BYTES = 1 << 20
 
-# Mixtures that are called after none of their own types' names.
-_MAIN_TYPES = {"IQ2_M": "IQ2_S", "IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S", "MXFP4_MOE": "MXFP4"}
+# Mixtures whose main type is not the one that their name begins with.
+_MAIN_TYPES = {
+    "IQ2_S": "IQ2_XS",
+    "IQ2_M": "IQ2_S",
+    "IQ3_XS": "IQ3_S",
+    "IQ3_M": "IQ3_S",
+    "MXFP4_MOE": "MXFP4",
+}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def test_types_are_counted_and_weighed(tmp_path: Path) -> None:
         ("Q3_K_M", "Q3_K"),
         ("Q4_K_S", "Q4_K"),
         ("Q8_0", "Q8_0"),
+        ("IQ2_S", "IQ2_XS"),
         ("IQ2_M", "IQ2_S"),
         ("IQ4_XS", "IQ4_XS"),
         ("BF16", "BF16"),
