@@ -63,7 +63,7 @@ def command(
         ["quantization", "bytes", "bits per weight", "tensors", "SHA-256"],
         [
             (
-                r.quantization,
+                r.marked_name,
                 r.bytes,
                 f"{r.bits_per_weight:.2f}",
                 r.contents.describe(),

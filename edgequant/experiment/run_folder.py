@@ -41,6 +41,7 @@ MODEL_COLUMNS = (
     "bytes_per_token",
     "parameters",
     "tensors",
+    "weight_share",
     "holds_named_type",
     "same_as",
     "sha256",
@@ -177,6 +178,9 @@ def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:
         for model in models:
             values = model.model_dump(mode="json")
             values["tensors"] = ", ".join(f"{n} {kind}" for kind, n in model.tensors.items())
+            values["weight_share"] = ", ".join(
+                f"{share:g} {kind}" for kind, share in model.weight_share.items()
+            )
             writer.writerow([values[name] for name in MODEL_COLUMNS])
     partial.replace(path)
 
@@ -206,6 +210,7 @@ def _model_records(models: Models) -> list[ModelRecord]:
                 bytes_per_token=bytes_per_token(info),
                 parameters=info.parameter_count,
                 tensors=dict(row.contents.tensors),
+                weight_share=row.contents.rounded_share,
                 holds_named_type=row.contents.holds_named_type,
                 same_as=row.same_as,
             )

@@ -13,6 +13,7 @@ from edgequant.core.errors import ToolMissingError
 from edgequant.latency.pace import LatencyModel
 from edgequant.latency.statistics import LatencySummary, summarize
 from edgequant.matching.match import ANY_PROMPT, order_quantizations
+from edgequant.models.contents import describe_tensors
 from edgequant.report.figures import Figure, draw_figures
 from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
 from edgequant.report.style import (
@@ -111,7 +112,12 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["between"] = interval_words
+    environment.globals.update(
+        between=interval_words,
+        describe_tensors=describe_tensors,
+        name_only={m.quantization for m in inputs.manifest.models if not m.holds_named_type},
+        same_as={m.quantization: m.same_as for m in inputs.manifest.models if m.same_as},
+    )
     environment.filters.update(
         duration=duration,
         percent=percent,

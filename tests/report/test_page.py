@@ -332,6 +332,7 @@ def test_names_that_mislead_are_told_and_explain_nothing(
         m.model_copy(
             update={
                 "tensors": {"Q4_0": 180, "Q3_K": 30},
+                "weight_share": {"Q4_0": 0.8, "Q3_K": 0.2},
                 "holds_named_type": m.quantization != "Q2_K",
             }
         )
@@ -342,7 +343,10 @@ def test_names_that_mislead_are_told_and_explain_nothing(
     changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
     text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
     assert note in text
-    assert "180 Q4_0, 30 Q3_K" in text
+    assert "180 Q4_0 (80 %), 30 Q3_K (20 %)" in text
+    # Beside every row: the best choices, each source's seconds, latency and models.
+    assert text.count("Q2_K NAME ONLY") > 4
+    assert "Q8_0 NAME ONLY" not in text
     assert "Q2_K's weights" not in text
     assert "what they really hold" in text
 

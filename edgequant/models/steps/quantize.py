@@ -24,7 +24,7 @@ from edgequant.core.errors import (
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, say, task
 from edgequant.models import load_check
-from edgequant.models.contents import Contents, content_notes, read_contents, same_tensors
+from edgequant.models.contents import Contents, content_notes, marked, read_contents, same_tensors
 from edgequant.models.folder import ModelFolder, check_model_folder, hash_inputs
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.steps.convert import (
@@ -148,6 +148,11 @@ class ModelRow:
     same_as: str | None
     """The quantization before it that has the very same tensors."""
 
+    @property
+    def marked_name(self) -> str:
+        """The name, and what it hides: ``Q3_K_S = Q2_K``, ``Q2_K (name only)``."""
+        return marked(self.quantization, self.contents.holds_named_type, self.same_as)
+
     def as_dict(self) -> dict[str, object]:
         return {
             "quantization": self.quantization,
@@ -157,6 +162,7 @@ class ModelRow:
             "sha256": self.sha256,
             "fallback_tensors": self.fallback_tensors,
             "tensors": dict(self.contents.tensors),
+            "weight_share": self.contents.rounded_share,
             "holds_named_type": self.contents.holds_named_type,
             "same_as": self.same_as,
         }
