@@ -117,7 +117,7 @@ def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:
     from edgequant.report.words import nothing_right
 
     return {
-        "nothing_right": nothing_right(result.scores),
+        "nothing_right": nothing_right(result.scores, result.matched),
         "mapping": result.mapping,
         "best": result.best.to_dicts(),
         "crossovers": result.crossovers.to_dicts(),

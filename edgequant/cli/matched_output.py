@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgequant.cli.output import echo, print_table
@@ -24,23 +24,29 @@ _COLUMNS = (
 )
 
 
-def print_matched(result: MatchedResult, source_label: Callable[[str], str]) -> None:
+def print_matched(
+    result: MatchedResult,
+    source_label: Callable[[str], str],
+    marked: Mapping[str, str] | None = None,
+) -> None:
     """The best choice for each time limit, the crossovers, and what a reader must know.
 
     Args:
         result: what matching found.
         source_label: what the seconds of a latency source are, in words.
+        marked: quantization to its name as it stands in a row, where it is known what files hold.
     """
     from edgequant.report.words import describe_crossovers, nothing_right
 
-    nothing = nothing_right(result.scores)
+    nothing = nothing_right(result.scores, result.matched)
     if nothing is not None:
         echo(nothing)
         _print_notes(result)
         return
     sources = result.best["latency_source"].unique(maintain_order=True)
     for source in sources:
-        _print_best(result.best.filter(result.best["latency_source"] == source), source_label)
+        best = result.best.filter(result.best["latency_source"] == source)
+        _print_best(best, source_label, marked or {})
     for source in sources:
         echo(f"Crossovers, {source_label(source)}:")
         sentences = describe_crossovers(result.crossovers, source, result.matched)
@@ -54,15 +60,17 @@ def _print_notes(result: MatchedResult) -> None:
         echo(f"Note: {note}")
 
 
-def _print_best(best: pl.DataFrame, source_label: Callable[[str], str]) -> None:
+def _print_best(
+    best: pl.DataFrame, source_label: Callable[[str], str], marked: Mapping[str, str]
+) -> None:
     print_table(
         _COLUMNS,
-        [_best_row(row) for row in best.iter_rows(named=True)],
+        [_best_row(row, marked) for row in best.iter_rows(named=True)],
         title=f"Best choices, {source_label(best['latency_source'][0])}",
     )
 
 
-def _best_row(row: dict[str, Any]) -> list[object]:
+def _best_row(row: dict[str, Any], marked: Mapping[str, str]) -> list[object]:
     from edgequant.report.style import duration, percent, tick_duration
 
     within = tick_duration(row["time_limit_seconds"])
@@ -71,7 +79,7 @@ def _best_row(row: dict[str, Any]) -> list[object]:
     budget = "no limit" if row["budget_tokens"] is None else str(row["budget_tokens"])
     return [
         within,
-        row["quantization"],
+        marked.get(row["quantization"], row["quantization"]),
         row["prompt"],
         f"{budget} stated" if row["stated"] else budget,
         duration(row["seconds"]),

@@ -64,8 +64,14 @@ def command(
     print_table(
         ["quantization", "bytes", "bits per weight", "tensors", "SHA-256"],
         [
-            (f.name, f.bytes, f"{f.bits_per_weight:.2f}", f.contents.describe(), f.sha256[:16])
-            for f in models
+            (
+                row.marked_name,
+                row.file.bytes,
+                f"{row.file.bits_per_weight:.2f}",
+                row.file.contents.describe(),
+                row.file.sha256[:16],
+            )
+            for row in models.table
         ],
         title=models.name,
     )

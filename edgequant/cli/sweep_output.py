@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 def print_result(result: SweepResult) -> None:
     """The best choice for each time limit, the crossovers, and where the report lies."""
-    print_matched(result.matched, lambda source: source_label(result, source))
+    from edgequant.models.contents import marked
+
+    names = {
+        m.quantization: marked(m.quantization, m.holds_named_type, m.same_as)
+        for m in result.manifest.models
+    }
+    print_matched(result.matched, lambda source: source_label(result, source), names)
     for note in result.manifest.model_notes:
         echo(f"Note: {note}")
     echo(f"Report: {result.report}")

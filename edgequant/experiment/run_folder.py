@@ -42,6 +42,7 @@ MODEL_COLUMNS = (
     "bytes_per_token",
     "parameters",
     "tensors",
+    "weight_share",
     "holds_named_type",
     "same_as",
     "sha256",
@@ -177,6 +178,9 @@ def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:
         for model in models:
             values = model.model_dump(mode="json")
             values["tensors"] = ", ".join(f"{n} {kind}" for kind, n in model.tensors.items())
+            values["weight_share"] = ", ".join(
+                f"{share:g} {kind}" for kind, share in model.weight_share.items()
+            )
             writer.writerow([values[name] for name in MODEL_COLUMNS])
     partial.replace(path)
 
@@ -202,6 +206,7 @@ def _model_records(models: ModelSet) -> list[ModelRecord]:
                 bytes_per_token=file.bytes_per_token,
                 parameters=file.header.parameter_count,
                 tensors=dict(file.contents.tensors),
+                weight_share=file.contents.rounded_share,
                 holds_named_type=file.contents.holds_named_type,
                 same_as=row.same_as,
             )

@@ -65,7 +65,7 @@ class SweepResult:
             "stages": [stage.model_dump(mode="json") for stage in self.manifest.stages],
             "best": self.matched.best.to_dicts(),
             "crossovers": self.matched.crossovers.to_dicts(),
-            "nothing_right": nothing_right(self.matched.scores),
+            "nothing_right": nothing_right(self.matched.scores, self.matched.matched),
             "models": [model.model_dump(mode="json") for model in self.manifest.models],
             "notes": [*self.matched.notes, *self.manifest.model_notes],
         }

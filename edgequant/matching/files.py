@@ -23,6 +23,8 @@ _TABLES: dict[str, tuple[str, dict[str, pl.DataType]]] = {
     "crossovers": ("crossovers.csv", CROSSOVER_SCHEMA),
     "scores": ("scores.csv", SCORE_SCHEMA),
 }
+# Columns that runs of before they were added do not have: what is not known is missing.
+_ADDED = {"boxed"}
 FILES = tuple(file for file, _ in _TABLES.values())
 
 
@@ -73,6 +75,8 @@ def _read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
             f"cannot be read: {error}", subject=path, next_step="run edgequant match again"
         ) from error
     for name in schema:
+        if name in _ADDED and name not in text.columns:
+            text = text.with_columns(pl.lit(None, dtype=pl.String).alias(name))
         if name not in text.columns:
             raise DataFrameError(f"has no column {name!r}", subject=path)
     try:

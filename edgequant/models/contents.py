@@ -16,8 +16,14 @@ from edgequant.models.formats.types import tensor_types
 
 COMPARED_BYTES = 1 << 20
 
-# Mixtures that are called after none of their own types' names.
-_MAIN_TYPES = {"IQ2_M": "IQ2_S", "IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S", "MXFP4_MOE": "MXFP4"}
+# Mixtures whose main type is not the one that their name begins with.
+_MAIN_TYPES = {
+    "IQ2_S": "IQ2_XS",
+    "IQ2_M": "IQ2_S",
+    "IQ3_XS": "IQ3_S",
+    "IQ3_M": "IQ3_S",
+    "MXFP4_MOE": "MXFP4",
+}
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,31 @@ class Contents:
         return self.named_type is None or self.named_type in self.tensors
 
     @property
-    def main_type(self) -> str:
-        """The type of most weights."""
-        return next(iter(self.weight_share), "")
+    def rounded_share(self) -> dict[str, float]:
+        """``weight_share`` as it is written down."""
+        return {kind: round(share, 6) for kind, share in self.weight_share.items()}
 
     def describe(self) -> str:
-        """``180 Q4_0, 30 Q3_K, 1 Q8_0, 61 F32``."""
-        return ", ".join(f"{count} {name}" for name, count in self.tensors.items())
+        """As :func:`describe_tensors`."""
+        return describe_tensors(self.tensors, self.weight_share)
+
+
+def describe_tensors(tensors: Mapping[str, int], weight_share: Mapping[str, float]) -> str:
+    """``180 Q4_0 (77 %), 30 Q3_K (22 %), 1 Q8_0 (1 %), 61 F32 (<1 %)``.
+
+    Args:
+        tensors: type to how many tensors have it.
+        weight_share: type to its share of all weights; where one is absent, none is told.
+    """
+    return ", ".join(
+        f"{count} {kind}" + (f" ({_percent(weight_share[kind])})" if kind in weight_share else "")
+        for kind, count in tensors.items()
+    )
+
+
+def _percent(share: float) -> str:
+    # Norms are many tensors of few weights: a rounded 0 would read as none.
+    return "<1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
 def read_contents(info: GgufInfo, name: str) -> Contents:
@@ -113,6 +137,12 @@ def _same_rest(a: BinaryIO, b: BinaryIO) -> bool:
             return False
         if not one:
             return True
+
+
+def marked(name: str, holds_named_type: bool, same_as: str | None) -> str:
+    """A quantization's name as it stands in a row: with what it hides, if anything."""
+    text = name if holds_named_type else f"{name} (name only)"
+    return text if same_as is None else f"{text} = {same_as}"
 
 
 def content_notes(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgequant.core.errors import QuantizationError
-from edgequant.models.contents import content_notes, same_tensors
+from edgequant.models.contents import content_notes, marked, same_tensors
 from edgequant.models.model_file import ModelFile
 
 
@@ -18,6 +18,11 @@ class ModelRow:
     file: ModelFile
     same_as: str | None
     """The variant before it that has the very same tensors."""
+
+    @property
+    def marked_name(self) -> str:
+        """The name, and what it hides: ``Q3_K_S = Q2_K``, ``Q2_K (name only)``."""
+        return marked(self.file.name, self.file.contents.holds_named_type, self.same_as)
 
     def as_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -30,6 +35,7 @@ class ModelRow:
             "sha256": file.sha256,
             "fallback_tensors": file.fallback_tensors,
             "tensors": dict(file.contents.tensors),
+            "weight_share": file.contents.rounded_share,
             "holds_named_type": file.contents.holds_named_type,
             "same_as": self.same_as,
         }

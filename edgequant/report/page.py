@@ -13,6 +13,7 @@ from edgequant.core.errors import ToolMissingError
 from edgequant.latency.pace import LatencyModel
 from edgequant.latency.statistics import LatencySummary, summarize
 from edgequant.matching.match import ANY_PROMPT, order_quantizations
+from edgequant.models.contents import describe_tensors
 from edgequant.report.figures import Figure, draw_figures
 from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
 from edgequant.report.style import (
@@ -111,7 +112,12 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["between"] = interval_words
+    environment.globals.update(
+        between=interval_words,
+        describe_tensors=describe_tensors,
+        name_only={m.quantization for m in inputs.manifest.models if not m.holds_named_type},
+        same_as={m.quantization: m.same_as for m in inputs.manifest.models if m.same_as},
+    )
     environment.filters.update(
         duration=duration,
         percent=percent,
@@ -133,7 +139,7 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
         board_label=label(manifest.board.latency_source),
         figures={group: list(members) for group, members in _grouped(drawn).items()},
         scores=inputs.matched.scores.to_dicts(),
-        nothing=nothing_right(inputs.matched.scores),
+        nothing=nothing_right(inputs.matched.scores, inputs.matched.matched),
         example=_example(inputs.answers, order),
         profile=_flatten(manifest.board.profile),
         facts=_flatten(manifest.board.facts),
@@ -183,8 +189,11 @@ def _sources(
 ) -> list[SourceView]:
     matched = inputs.matched
     models = inputs.manifest.latency_models
-    nothing = nothing_right(matched.scores)
+    nothing = nothing_right(matched.scores, matched.matched)
     misnamed = {m.quantization for m in inputs.manifest.models if not m.holds_named_type}
+    # Between two names of the same tensors there is no speed to explain.
+    again = {m.quantization for m in inputs.manifest.models if m.same_as is not None}
+    distinct = [quantization for quantization in order if quantization not in again]
     names = list(dict.fromkeys(matched.matched["latency_source"].to_list()))
     names.sort(key=lambda name: name in _WHAT_IFS)
     views = []
@@ -214,7 +223,7 @@ def _sources(
                 more=overall.height > at_the_top.height,
                 crossover_rows=sure.to_dicts(),
                 uncertain=_uncertain(of_source),
-                why=explain_speed(models, name, order, misnamed),
+                why=explain_speed(models, name, distinct, misnamed),
                 notes=notes if len(notes) == 1 else [],
                 note_of={m.quantization: m.note for m in own_models if m.note}
                 if len(notes) > 1

@@ -52,6 +52,8 @@ class ModelRecord(_Record):
     parameters: int | None = None
     tensors: dict[str, int] = Field(default_factory=dict)
     """Type to how many tensors have it, the type with most weights first: what is really held."""
+    weight_share: dict[str, float] = Field(default_factory=dict)
+    """Type to its share of all weights."""
     holds_named_type: bool = True
     """Whether any tensor has the type that the quantization is called after."""
     same_as: str | None = None

@@ -27,28 +27,42 @@ def describe_choice(row: Mapping[str, object]) -> str:
     return f"prompt “{row['prompt']}”, {limit}"
 
 
-def nothing_right(scores: pl.DataFrame) -> str | None:
-    """What to say where no answer at all is right; None where one is.
+def nothing_right(scores: pl.DataFrame, matched: pl.DataFrame) -> str | None:
+    """What to say where no answer is right, whole or cut at any budget; None where one is.
 
     Args:
         scores: one row for each quantization, prompt and stated budget: whole answers.
+        matched: accuracy against seconds: the same answers at every budget.
     """
-    if scores.is_empty() or scores["accuracy"].max() != 0:
+    # A box that is right may be overwritten later: cut before that, the answer is right.
+    if scores.is_empty() or scores["accuracy"].max() != 0 or (matched["accuracy"] > 0).any():
         return None
     answers = int(scores["n"].sum())
-    boxed = round(float((scores["n"] * scores["boxed"]).sum()))
-    lenient = round(float((scores["n"] * scores["lenient_accuracy"]).sum()))
     text = f"None of the {answers} answers is right"
-    if boxed == 0:
-        text += (
-            ", and none of them holds a \\boxed{}: the model does not give its answer in the form "
-            "that is graded, which is a failure of format and says nothing of its arithmetic"
-        )
-    else:
-        text += f"; {boxed} of them hold a \\boxed{{}}, with something else in it"
-    if lenient:
+    # Runs of before this was counted do not know.
+    if scores["boxed"].null_count() == 0:
+        text += _boxes_words(answers, _answers(scores, "boxed"), _answers(scores, "cut_off"))
+    if lenient := _answers(scores, "lenient_accuracy"):
         text += f". With fallbacks (the last number counts) {lenient} would be right"
     return text + "."
+
+
+def _answers(scores: pl.DataFrame, share: str) -> int:
+    """A column's share of all answers, as a number of them."""
+    return round(float((scores["n"] * scores[share]).sum()))
+
+
+def _boxes_words(answers: int, boxed: int, cut_off: int) -> str:
+    if boxed:
+        return f"; {boxed} of them hold a \\boxed{{}}, with something else in it"
+    text = ", and none of them holds a \\boxed{}"
+    if cut_off == answers:
+        return f"{text}: all were cut off by the limit of their tokens, before they came to one"
+    text += (
+        ": the model does not give its answer in the form that is graded, which is a failure of "
+        "format and says nothing of its arithmetic"
+    )
+    return f"{text} ({cut_off} were cut off by the limit of their tokens)" if cut_off else text
 
 
 def headline(best: pl.DataFrame, matched: pl.DataFrame, source: str) -> list[str]:

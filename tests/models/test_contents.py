@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.models.contents import content_notes, read_contents, same_tensors
+from edgequant.models.contents import (
+    content_notes,
+    describe_tensors,
+    marked,
+    read_contents,
+    same_tensors,
+)
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from tests.models.gguf_writer import TensorSpec, gguf
 
@@ -30,8 +36,7 @@ def model(
 def test_types_are_counted_and_weighed(tmp_path: Path) -> None:
     held = read_contents(model(tmp_path, "m"), "Q2_K")
     assert held.tensors == {"Q4_0": 2, "Q3_K": 1, "F32": 1}
-    assert held.describe() == "2 Q4_0, 1 Q3_K, 1 F32"
-    assert held.main_type == "Q4_0"
+    assert held.describe() == "2 Q4_0 (77 %), 1 Q3_K (13 %), 1 F32 (10 %)"
     assert held.weight_share["Q4_0"] == pytest.approx(4608 / 5952)
     assert not held.holds_named_type
 
@@ -43,6 +48,7 @@ def test_types_are_counted_and_weighed(tmp_path: Path) -> None:
         ("Q3_K_M", "Q3_K"),
         ("Q4_K_S", "Q4_K"),
         ("Q8_0", "Q8_0"),
+        ("IQ2_S", "IQ2_XS"),
         ("IQ2_M", "IQ2_S"),
         ("IQ4_XS", "IQ4_XS"),
         ("BF16", "BF16"),
@@ -70,7 +76,21 @@ def test_notes_say_what_a_name_hides(tmp_path: Path) -> None:
     info = model(tmp_path, "m")
     contents = {name: read_contents(info, name) for name in ("Q2_K", "Q4_0", "Q3_K_S")}
     notes = content_notes(contents, {"Q3_K_S": "Q2_K"}, {"Q4_0": 0, "Q3_K_S": 2})
-    assert notes[0].startswith("Q2_K holds no Q2_K tensor: 2 Q4_0, 1 Q3_K, 1 F32")
+    assert notes[0].startswith("Q2_K holds no Q2_K tensor: 2 Q4_0 (77 %), 1 Q3_K (13 %)")
     assert notes[1].startswith("Q3_K_S: 2 of 4 tensors fell back")
     assert notes[2].startswith("Q3_K_S and Q2_K have the very same tensors")
     assert len(notes) == 3
+
+
+def test_small_and_unknown_shares() -> None:
+    tensors = {"Q8_0": 3, "F32": 61}
+    assert (
+        describe_tensors(tensors, {"Q8_0": 0.999, "F32": 1e-3}) == "3 Q8_0 (100 %), 61 F32 (<1 %)"
+    )
+    assert describe_tensors(tensors, {}) == "3 Q8_0, 61 F32"
+
+
+def test_a_name_is_marked_by_what_it_hides() -> None:
+    assert marked("Q8_0", True, None) == "Q8_0"
+    assert marked("Q2_K", False, None) == "Q2_K (name only)"
+    assert marked("Q3_K_S", False, "Q2_K") == "Q3_K_S (name only) = Q2_K"

@@ -202,7 +202,12 @@ def test_fallbacks_and_what_is_held_belong_to_the_row(
         first, second = models.notes
         assert first.startswith("Q2_K holds no Q2_K tensor: ")
         assert second.startswith("Q2_K and F16 have the very same tensors")
-        assert row.as_dict()["holds_named_type"] is False
+        values = row.as_dict()
+        assert values["holds_named_type"] is False
+        share = values["weight_share"]
+        assert isinstance(share, dict)
+        assert sum(share.values()) == pytest.approx(1, abs=1e-5)
+        assert row.marked_name == "Q2_K (name only) = F16"
 
 
 def test_table_and_lookup(host: Host, store: Store, base: ModelFile) -> None:

@@ -332,6 +332,7 @@ def test_names_that_mislead_are_told_and_explain_nothing(
         m.model_copy(
             update={
                 "tensors": {"Q4_0": 180, "Q3_K": 30},
+                "weight_share": {"Q4_0": 0.8, "Q3_K": 0.2},
                 "holds_named_type": m.quantization != "Q2_K",
             }
         )
@@ -342,6 +343,35 @@ def test_names_that_mislead_are_told_and_explain_nothing(
     changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
     text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
     assert note in text
-    assert "180 Q4_0, 30 Q3_K" in text
+    assert "180 Q4_0 (80 %), 30 Q3_K (20 %)" in text
+    # Beside every row: the best choices, each source's seconds, latency and models.
+    assert text.count("Q2_K NAME ONLY") > 4
+    assert "Q8_0 NAME ONLY" not in text
     assert "Q2_K's weights" not in text
     assert "what they really hold" in text
+
+
+def test_two_names_of_the_same_tensors_have_no_speed_to_explain(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    first = inputs.manifest.models[0].quantization
+    models = [
+        m.model_copy(update={"same_as": None if m.quantization == first else first})
+        for m in inputs.manifest.models
+    ]
+    manifest = inputs.manifest.model_copy(update={"models": models})
+    changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
+    text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
+    assert "is also the faster one" not in text
+    assert f"Q8_0 = {first}" in text
+
+
+def test_a_run_of_before_boxes_were_counted_is_drawn_again(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(run_folder, older)
+    pl.read_csv(older / "scores.csv").drop("boxed").write_csv(older / "scores.csv")
+    loaded = load_run(older)
+    assert loaded.matched.scores["boxed"].null_count() == loaded.matched.scores.height
+    write_report(older, loaded)

@@ -228,32 +228,57 @@ def test_the_page_explains_why_a_faster_decode_can_lose_short_answers() -> None:
     )
 
 
-def scores(accuracy: float, boxed: float, lenient: float) -> pl.DataFrame:
+def scores(accuracy: float, boxed: float | None, lenient: float, cut_off: float) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "n": [100, 80],
             "accuracy": [0.0, accuracy],
             "boxed": [0.0, boxed],
             "lenient_accuracy": [0.0, lenient],
+            "cut_off": [cut_off, cut_off],
         }
     )
 
 
+def cut(accuracy: float) -> pl.DataFrame:
+    return pl.DataFrame({"accuracy": [0.0, accuracy]})
+
+
 def test_nothing_right_for_want_of_a_box() -> None:
-    said = nothing_right(scores(0.0, 0.0, 0.0))
+    said = nothing_right(scores(0.0, 0.0, 0.0, 0.0), cut(0.0))
     assert said is not None
     assert said.startswith("None of the 180 answers is right, and none of them holds a \\boxed{}")
     assert "failure of format" in said
     assert "fallbacks" not in said
+    assert "cut off" not in said
 
 
 def test_nothing_right_though_there_are_boxes() -> None:
-    said = nothing_right(scores(0.0, 0.25, 0.05))
+    said = nothing_right(scores(0.0, 0.25, 0.05, 0.5), cut(0.0))
     assert said is not None
     assert "20 of them hold a \\boxed{}" in said
     assert "4 would be right" in said
     assert "failure of format" not in said
 
 
+def test_answers_that_were_all_cut_off_do_not_tell_their_form() -> None:
+    said = nothing_right(scores(0.0, 0.0, 0.0, 1.0), cut(0.0))
+    assert said is not None
+    assert "all were cut off" in said
+    assert "failure of format" not in said
+    some = nothing_right(scores(0.0, 0.0, 0.0, 0.5), cut(0.0))
+    assert some is not None
+    assert "failure of format" in some
+    assert "(90 were cut off" in some
+
+
+def test_boxes_that_nobody_counted_are_not_spoken_of() -> None:
+    said = nothing_right(scores(0.0, None, 0.05, 0.0), cut(0.0))
+    assert said is not None
+    assert said.startswith("None of the 180 answers is right. With fallbacks")
+
+
 def test_one_right_answer_is_not_nothing() -> None:
-    assert nothing_right(scores(0.0125, 0.25, 0.05)) is None
+    assert nothing_right(scores(0.0125, 0.25, 0.05, 0.0), cut(0.0)) is None
+    # Right at some budget, overwritten by a wrong box before the end.
+    assert nothing_right(scores(0.0, 1.0, 0.0, 0.0), cut(0.5)) is None
