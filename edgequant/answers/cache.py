@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from edgequant.answers.mirrors.llama_server import SAMPLING, Completion, ServerPolicy, StopReason
+from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+from edgequant.answers.mirrors.mirror import SAMPLING, Completion, StopReason
 from edgequant.core.errors import ArtefactError, DiskFullError
 from edgequant.core.hashing import sha256_json
 

@@ -24,7 +24,9 @@ from edgequant.answers.cache import (
     cache_file,
     make_answer,
 )
-from edgequant.answers.mirrors.llama_server import SAMPLING, Mirror, ServerPolicy
+from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+from edgequant.answers.mirrors.llama_server.server import LlamaServer
+from edgequant.answers.mirrors.mirror import SAMPLING
 from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml, render
 from edgequant.answers.questions import Question, questions_sha256
 from edgequant.answers.table import ANSWERS_NAME, Answers, write_answers
@@ -321,12 +323,12 @@ def _generate_missing(
 
 
 @contextlib.contextmanager
-def _mirrors(shared: _Experiment, gguf: Path, name: str, count: int) -> Iterator[list[Mirror]]:
+def _mirrors(shared: _Experiment, gguf: Path, name: str, count: int) -> Iterator[list[LlamaServer]]:
     """Several servers of one model, loading side by side."""
     with contextlib.ExitStack() as stack:
         mirrors = []
         for number in range(count):
-            mirror = Mirror(
+            mirror = LlamaServer(
                 shared.server_binary,
                 gguf,
                 log=shared.log_folder / f"llama-server-{name}-{number}.log",
@@ -341,7 +343,7 @@ def _mirrors(shared: _Experiment, gguf: Path, name: str, count: int) -> Iterator
 
 
 def _work(
-    shared: _Experiment, mirrors: Sequence[Mirror], rows: Sequence[_Row]
+    shared: _Experiment, mirrors: Sequence[LlamaServer], rows: Sequence[_Row]
 ) -> Generator[_Done, None, None]:
     """Hand the rows to the mirrors, one at a time each, and yield what comes back."""
     waiting: queue.SimpleQueue[_Row] = queue.SimpleQueue()
@@ -350,7 +352,7 @@ def _work(
     finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
     stopped = threading.Event()
 
-    def serve(mirror: Mirror) -> None:
+    def serve(mirror: LlamaServer) -> None:
         while not stopped.is_set():
             try:
                 row = waiting.get_nowait()
@@ -380,7 +382,7 @@ def _work(
             thread.join()
 
 
-def _ask(shared: _Experiment, mirror: Mirror, row: _Row) -> _Done:
+def _ask(shared: _Experiment, mirror: LlamaServer, row: _Row) -> _Done:
     job = row.job
     try:
         rendered = row.rendered_prompt or mirror.apply_template(job.messages)

@@ -35,7 +35,8 @@ def command(
 
     Example: edgequant serve models/Q4_K_M.gguf --port 8080
     """
-    from edgequant.answers.mirrors.llama_server import Mirror, ServerPolicy
+    from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+    from edgequant.answers.mirrors.llama_server.server import LlamaServer
     from edgequant.build.build import build
     from edgequant.core.paths import cache_root
     from edgequant.core.progress import say, task
@@ -45,7 +46,7 @@ def command(
     )
     host = build("host")
     log = cache_root() / "logs" / f"serve-{os.getpid()}.log"
-    mirror = Mirror(host.binary("llama-server"), model, policy=policy, port=port, log=log)
+    mirror = LlamaServer(host.binary("llama-server"), model, policy=policy, port=port, log=log)
     try:
         with task(f"Loading {model.name}"):
             mirror.start()

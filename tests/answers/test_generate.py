@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgequant.answers.cache import AnswerCache, decode_pieces, make_answer
 from edgequant.answers.generate import default_workers, generate
-from edgequant.answers.mirrors.llama_server import Completion
+from edgequant.answers.mirrors.mirror import Completion
 from edgequant.answers.prompts import Prompt, load_prompt
 from edgequant.answers.questions import Question
 from edgequant.answers.table import Answers

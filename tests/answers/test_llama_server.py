@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.answers.mirrors.llama_server import (
-    Mirror,
+from edgequant.answers.mirrors.llama_server.process import (
     ServerPolicy,
     listening_address,
     server_arguments,
     server_environment,
 )
+from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.prompts import load_prompt, render
 from edgequant.core.errors import GgufError, MirrorError, PortInUseError, ToolMissingError
 from tests.answers.conftest import write_model
@@ -46,7 +46,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_it_answers_and_stops(fake_server: Path, model: Path, log: Path) -> None:
-    with Mirror(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log) as mirror:
         pid = mirror.pid
         assert pid is not None
         assert mirror.url.startswith("http://127.0.0.1:")
@@ -65,7 +65,7 @@ def test_it_answers_and_stops(fake_server: Path, model: Path, log: Path) -> None
 
 
 def test_bos_is_never_doubled(fake_server: Path, model: Path, log: Path) -> None:
-    with Mirror(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log) as mirror:
         assert mirror.tokenize("hi") == [1, 107, 108]
         assert mirror.tokenize("<s>hi") == [1, 107, 108]
         assert mirror.tokenize("aa", add_special=False) == [100, 100]
@@ -73,7 +73,7 @@ def test_bos_is_never_doubled(fake_server: Path, model: Path, log: Path) -> None
 
 
 def test_it_is_stopped_on_an_error_in_the_block(fake_server: Path, model: Path, log: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Mirror(fake_server, model, log=log) as mirror:
+    with pytest.raises(KeyboardInterrupt), LlamaServer(fake_server, model, log=log) as mirror:
         pid = mirror.pid
         raise KeyboardInterrupt
     assert pid is not None
@@ -84,7 +84,7 @@ def test_a_deaf_server_is_stopped_too(
     fake_server: Path, model: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "deaf")
-    with Mirror(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log) as mirror:
         pid = mirror.pid
     mirror.stop()
     assert pid is not None
@@ -96,8 +96,8 @@ def test_it_dies_with_us(fake_server: Path, model: Path, log: Path, end: signal.
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from edgequant.answers.mirrors.llama_server import Mirror\n"
-        "with Mirror(Path(sys.argv[1]), Path(sys.argv[2]), log=Path(sys.argv[3])) as mirror:\n"
+        "from edgequant.answers.mirrors.llama_server.server import LlamaServer\n"
+        "with LlamaServer(Path(sys.argv[1]), Path(sys.argv[2]), log=Path(sys.argv[3])) as mirror:\n"
         "    print(mirror.pid, flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -120,7 +120,7 @@ def test_a_taken_port_is_seen_before_the_start(fake_server: Path, model: Path, l
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        mirror = Mirror(fake_server, model, log=log, port=port)
+        mirror = LlamaServer(fake_server, model, log=log, port=port)
         with pytest.raises(PortInUseError, match="taken") as caught:
             mirror.start()
     assert caught.value.subject == f"127.0.0.1:{port}"
@@ -134,7 +134,7 @@ def test_a_port_taken_at_the_last_moment(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(PortInUseError), Mirror(fake_server, model, log=log, port=port):
+    with pytest.raises(PortInUseError), LlamaServer(fake_server, model, log=log, port=port):
         pass
 
 
@@ -144,7 +144,7 @@ def test_a_server_that_dies_shows_its_last_lines(
     monkeypatch.setenv("FAKE_MODE", "die-at-start")
     with (
         pytest.raises(MirrorError, match="fake: error loading model") as caught,
-        Mirror(fake_server, model, log=log),
+        LlamaServer(fake_server, model, log=log),
     ):
         pass
     assert "exit status 1" in caught.value.cause
@@ -155,7 +155,7 @@ def test_a_server_that_dies_while_it_answers(
     fake_server: Path, model: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "die-after-1")
-    with Mirror(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log) as mirror:
         mirror.complete("first", 9)
         with pytest.raises(MirrorError, match="fake: out of memory"):
             mirror.complete("second", 9)
@@ -173,7 +173,10 @@ def test_a_wrong_answer_is_an_error(
     cause: str,
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", mode)
-    with Mirror(fake_server, model, log=log) as mirror, pytest.raises(MirrorError, match=cause):
+    with (
+        LlamaServer(fake_server, model, log=log) as mirror,
+        pytest.raises(MirrorError, match=cause),
+    ):
         mirror.complete("first", 9)
 
 
@@ -181,7 +184,7 @@ def test_what_does_not_fit_into_the_context_is_not_asked(
     fake_server: Path, model: Path, log: Path
 ) -> None:
     policy = ServerPolicy(context=64)
-    with Mirror(fake_server, model, log=log, policy=policy) as mirror:
+    with LlamaServer(fake_server, model, log=log, policy=policy) as mirror:
         mirror.complete("x" * 30, 32)
         with pytest.raises(MirrorError, match="do not fit into the context of 64") as caught:
             mirror.complete("x" * 30, 33)
@@ -191,7 +194,7 @@ def test_what_does_not_fit_into_the_context_is_not_asked(
 def test_a_model_without_a_template(fake_server: Path, tmp_path: Path, log: Path) -> None:
     bare = write_model(tmp_path / "bare.gguf", template=False)
     with (
-        Mirror(fake_server, bare, log=log) as mirror,
+        LlamaServer(fake_server, bare, log=log) as mirror,
         pytest.raises(MirrorError, match="no chat template") as caught,
     ):
         mirror.apply_template(render(load_prompt("cot"), "Why?"))
@@ -201,13 +204,13 @@ def test_a_model_without_a_template(fake_server: Path, tmp_path: Path, log: Path
 
 def test_wrong_files(fake_server: Path, model: Path, tmp_path: Path, log: Path) -> None:
     with pytest.raises(ToolMissingError):
-        Mirror(tmp_path / "no-server", model, log=log).start()
+        LlamaServer(tmp_path / "no-server", model, log=log).start()
     with pytest.raises(GgufError):
-        Mirror(fake_server, tmp_path / "absent.gguf", log=log).start()
+        LlamaServer(fake_server, tmp_path / "absent.gguf", log=log).start()
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(model.read_bytes()[:-3])
     with pytest.raises(GgufError, match="truncated"):
-        Mirror(fake_server, damaged, log=log).start()
+        LlamaServer(fake_server, damaged, log=log).start()
 
 
 def test_the_environment_does_not_change_the_server(
@@ -217,7 +220,7 @@ def test_the_environment_does_not_change_the_server(
         monkeypatch.setenv(name, "1")
     # A proxy that nobody listens on: a request through it would fail.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with Mirror(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log) as mirror:
         mirror.tokenize("hi")
     assert "leaked false" in log.read_text().lower()
     kept = server_environment({"LLAMA_ARG_PORT": "1", "AIP_MODE": "x", "PATH": "/bin"})

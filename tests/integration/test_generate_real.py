@@ -69,7 +69,7 @@ def servers_of(folder: Path) -> list[int]:
 
 
 def kept(folder: Path) -> int:
-    files = list((folder / "cache" / "answers").glob("*.sqlite"))
+    files = list((folder / "store" / ".cache" / "answers").glob("*.sqlite"))
     if not files:
         return 0
     with sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True) as connection:

@@ -11,8 +11,9 @@ from typing import Protocol
 import pytest
 
 from edgequant.answers.cache import make_answer
-from edgequant.answers.mirrors import llama_server as mirror_module
-from edgequant.answers.mirrors.llama_server import Mirror, ServerPolicy
+from edgequant.answers.mirrors.llama_server import process as process_module
+from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.prompts import chatml, load_prompt, render
 from edgequant.core.errors import MirrorError, PortInUseError
 from tests.answers.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
@@ -39,9 +40,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mirror(server: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
+def mirror(
+    server: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LlamaServer]:
     log = tmp_path_factory.mktemp("mirror") / "server.log"
-    with Mirror(server, model, log=log) as running:
+    with LlamaServer(server, model, log=log) as running:
         yield running
 
 
@@ -49,12 +52,12 @@ def ask(question: str) -> str:
     return chatml([{"role": "user", "content": question}])
 
 
-def test_the_context_is_what_the_model_was_trained_for(mirror: Mirror) -> None:
+def test_the_context_is_what_the_model_was_trained_for(mirror: LlamaServer) -> None:
     assert mirror.policy.context > CONTEXT
     assert mirror.context == CONTEXT
 
 
-def test_special_tokens_are_read_as_such_and_bos_stands_once(mirror: Mirror) -> None:
+def test_special_tokens_are_read_as_such_and_bos_stands_once(mirror: LlamaServer) -> None:
     messages = render(load_prompt("cot"), "Why?")[1:]
     text = mirror.apply_template(messages)
     for prompt in (text, "<s>" + text.removeprefix("<s>"), chatml(messages)):
@@ -65,7 +68,9 @@ def test_special_tokens_are_read_as_such_and_bos_stands_once(mirror: Mirror) -> 
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_shorter_answer_is_the_beginning_of_a_longer_one(mirror: Mirror, question: str) -> None:
+def test_a_shorter_answer_is_the_beginning_of_a_longer_one(
+    mirror: LlamaServer, question: str
+) -> None:
     whole = mirror.complete(ask(question), 60)
     for count in (1, 2, 7, 31):
         cut = mirror.complete(ask(question), count)
@@ -75,7 +80,7 @@ def test_a_shorter_answer_is_the_beginning_of_a_longer_one(mirror: Mirror, quest
         )
 
 
-def test_an_answer_does_not_depend_on_the_ones_before(mirror: Mirror) -> None:
+def test_an_answer_does_not_depend_on_the_ones_before(mirror: LlamaServer) -> None:
     first = [mirror.complete(ask(q), 50).token_ids for q in QUESTIONS]
     second = [mirror.complete(ask(q), 50).token_ids for q in reversed(QUESTIONS)]
     assert first == second[::-1]
@@ -83,7 +88,7 @@ def test_an_answer_does_not_depend_on_the_ones_before(mirror: Mirror) -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_pieces_join_to_the_text_of_the_server(mirror: Mirror, question: str) -> None:
+def test_pieces_join_to_the_text_of_the_server(mirror: LlamaServer, question: str) -> None:
     completion = mirror.complete(ask(question), 100)
     answer = make_answer(completion)
     assert len(answer.token_texts) == len(answer.token_ids)
@@ -94,7 +99,7 @@ def test_pieces_join_to_the_text_of_the_server(mirror: Mirror, question: str) ->
 
 
 def test_answers_are_the_probes_greedy_decoding(
-    mirror: Mirror, model: Path, host_build: Tools, tmp_path: Path
+    mirror: LlamaServer, model: Path, host_build: Tools, tmp_path: Path
 ) -> None:
     probe = host_build.binary("edgequant-probe")
     if not probe.is_file():
@@ -119,11 +124,11 @@ def test_answers_are_the_probes_greedy_decoding(
 
 
 def test_a_port_taken_between_our_look_and_the_start(
-    server: Path, model: Path, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Path, model: Path, mirror: LlamaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(mirror.url.rpartition(":")[2])
-    monkeypatch.setattr(mirror_module, "check_port", lambda _port: None)
-    late = Mirror(server, model, log=tmp_path / "log", port=port)
+    monkeypatch.setattr(process_module, "check_port", lambda _port: None)
+    late = LlamaServer(server, model, log=tmp_path / "log", port=port)
     with pytest.raises(PortInUseError), late:
         pass
 
@@ -133,7 +138,7 @@ def test_a_model_that_llama_cpp_cannot_load(server: Path, tmp_path: Path, model:
     wrong.write_bytes(model.read_bytes().replace(b"output_norm", b"output_morn"))
     with (
         pytest.raises(MirrorError, match="output_norm"),
-        Mirror(server, wrong, log=tmp_path / "log"),
+        LlamaServer(server, wrong, log=tmp_path / "log"),
     ):
         pass
 
@@ -144,6 +149,6 @@ def test_the_server_refuses_what_the_policy_gets_wrong(
     policy = ServerPolicy(cache_type_k="q3_x")
     with (
         pytest.raises(MirrorError, match="q3_x"),
-        Mirror(server, model, log=tmp_path / "log", policy=policy),
+        LlamaServer(server, model, log=tmp_path / "log", policy=policy),
     ):
         pass

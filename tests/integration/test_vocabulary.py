@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgequant.answers.mirrors.llama_server import Mirror
+from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.prompts import load_prompt, render
 from edgequant.core.errors import ConversionError, GgufError, ToolMissingError
 from edgequant.models.tokenizer_check import check_texts
@@ -51,7 +51,7 @@ def test_the_template_gives_what_llama_server_gives(
         for name in ("cot", "aav")
         for question, budget in (("How many eggs?", None), ("  <b> {{ 1 }} é\n", 64))
     ]
-    with Mirror(host_build.binary("llama-server"), model, log=tmp_path / "log") as mirror:
+    with LlamaServer(host_build.binary("llama-server"), model, log=tmp_path / "log") as mirror:
         theirs = [mirror.apply_template(messages) for messages in turns]
     assert [vocabulary.apply_template(messages) for messages in turns] == theirs
 

@@ -1,0 +1,97 @@
+"""What every mirror is: something that answers from the very file that the board runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from edgequant.answers.prompts import Message
+from edgequant.models.model_file import ModelFile
+
+SEED = 0
+
+StopReason = Literal["eos", "limit"]
+
+# Greedy and nothing else: "temperature" at 0 keeps the first of the largest logits.
+SAMPLING: dict[str, object] = {"temperature": 0.0, "samplers": ["temperature"], "seed": SEED}
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer, as the mirror gave it."""
+
+    token_ids: list[int]
+    """All generated tokens, with the one that ended the answer."""
+    pieces: list[bytes]
+    """The bytes that each token adds to the text; none for a token that ended the answer."""
+    text: str
+    stop_reason: StopReason
+    prompt_tokens: int
+    prompt_seconds: float
+    decode_seconds: float
+
+
+class Mirror(Protocol):
+    """Answers one request at a time; several of them work side by side."""
+
+    @property
+    def gives_token_ids(self) -> bool:
+        """Whether the ids of an answer are the server's own; else they are counted here."""
+        ...
+
+    def apply_template(self, messages: Sequence[Message]) -> str:
+        """The text that the model's own chat template makes of some turns, the answer's one open.
+
+        Raises:
+            MirrorError: the model has no template, or the server refuses the turns.
+        """
+        ...
+
+    def complete(self, prompt: str, max_tokens: int, *, stop: Sequence[str] = ()) -> Completion:
+        """Greedy continuation of a rendered prompt.
+
+        Args:
+            prompt: text; special tokens in it count as such.
+            max_tokens: stop after so many.
+            stop: texts that end the answer like an end-of-turn token does.
+
+        Raises:
+            MirrorError: prompt and answer together may not fit, or the mirror failed.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End it; may be called twice, and while another thread waits for an answer."""
+        ...
+
+
+class MirrorPool(Protocol):
+    """Opens mirrors of one kind, for one model after another."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Plain values: all of the mirrors that can change an answer. They enter the key."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, object]:
+        """What every row of answers says of its mirror: ``slots`` and ``prompt_cache``."""
+        ...
+
+    def open(
+        self, model: ModelFile, *, wanted: int, logs: Path
+    ) -> AbstractContextManager[Sequence[Mirror]]:
+        """Mirrors of a model for the block, at most as many as there are answers wanted.
+
+        Args:
+            model: what answers.
+            wanted: how many answers there are to be had.
+            logs: folder for the output of programs.
+
+        Raises:
+            MirrorError: none can be had.
+        """
+        ...
