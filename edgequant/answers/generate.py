@@ -1,8 +1,7 @@
 """Ask every question of every quantization, and keep the raw answers.
 
-Greedy decoding is a prefix property: the answer to a prompt that does not state its budget is
-generated once, up to ``max_tokens``, and holds the answer under every smaller hard budget. A
-prompt that states its budget is another prompt, and is generated anew with that budget as limit.
+What is asked of a question is its strategies' business (:mod:`edgequant.answers.strategies`);
+here every request becomes one answer. Right answers play no part: grading joins them later.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.answers.cache import (
-    FORMAT,
+    FORMAT as CACHE_FORMAT,
+)
+from edgequant.answers.cache import (
     Answer,
     AnswerCache,
     answer_key,
@@ -27,13 +28,17 @@ from edgequant.answers.cache import (
 from edgequant.answers.mirrors.llama_server.process import ServerPolicy
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.mirrors.mirror import SAMPLING
-from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml, render
+from edgequant.answers.prompts import CHATML_END, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
-from edgequant.answers.table import ANSWERS_NAME, Answers, write_answers
+from edgequant.answers.strategies.strategy import Request, Strategy
+from edgequant.answers.strategies.truncate import Truncate
+from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
 from edgequant.core.artefact import ArtefactDraft, Recipe, Store
 from edgequant.core.errors import EdgequantError, ExperimentError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.progress import Task, task
+from edgequant.core.schemas import ANSWERS
+from edgequant.core.tables import make_table, write_table
 
 STAGE = "answers"
 MEMORY_SHARE = 0.8
@@ -43,13 +48,12 @@ SLOW_TO_HASH_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One answer to be had."""
+    """One answer to be had, and what it is the answer to."""
 
     prompt: Prompt
-    stated_budget: int | None
+    strategy: Strategy
     question: Question
-    messages: list[Message]
-    max_tokens: int
+    request: Request
 
 
 @dataclass(slots=True)
@@ -97,9 +101,9 @@ def generate(
     server_binary: Path,
     llama_cpp_commit: str,
     prompts: Sequence[Prompt],
-    stated_budgets: Sequence[int],
     questions: Sequence[Question],
     max_tokens: int,
+    strategies: Sequence[Strategy] = (Truncate(),),
     wrapper: Wrapper = "template",
     threads: int = 1,
     workers: int | None = None,
@@ -117,11 +121,10 @@ def generate(
         models: quantization to its GGUF.
         server_binary: llama-server, built from ``llama_cpp_commit``.
         llama_cpp_commit: recorded, and part of every key.
-        prompts: each is asked once without a budget, and once for each stated budget.
-        stated_budgets: tokens; the model is told a part of them (the prompt's factor), and
-            stopped at all of them.
-        questions: what is asked.
-        max_tokens: where answers to prompts without a budget are stopped.
+        prompts: how questions are put.
+        questions: what is asked of every prompt in every strategy.
+        max_tokens: where answers without a limit of their own are stopped.
+        strategies: what is asked of a question.
         wrapper: the model's own chat template, or the study's ChatML.
         threads: of each server. One is the quickest for small models.
         workers: servers at once, each with one slot and no prompt cache; by default as many as
@@ -134,15 +137,21 @@ def generate(
 
     Raises:
         ExperimentError: nothing to ask, or a number below 1.
-        PromptError: a prompt cannot state one of the budgets.
+        PromptError: a prompt cannot be asked in one of the strategies.
         GgufError: a model is missing or damaged.
         MirrorError: a server failed, a model has no chat template, or the context is too small.
         DiskFullError: this machine's disk filled up.
     """
-    _check(models, prompts, questions, {"max_tokens": max_tokens, "threads": threads}, workers)
+    _check(
+        models,
+        prompts,
+        questions,
+        strategies,
+        {"max_tokens": max_tokens, "threads": threads},
+        workers,
+    )
     store = store if store is not None else Store()
-    budgets = sorted(set(stated_budgets))
-    jobs = _jobs(prompts, budgets, questions, max_tokens)
+    jobs = _jobs(prompts, strategies, questions, max_tokens)
     policy = ServerPolicy(
         threads=threads, context=context, cache_type_k=cache_type_k, cache_type_v=cache_type_v
     )
@@ -162,8 +171,9 @@ def generate(
     }
     parameters: dict[str, object] = {
         "format": FORMAT,
+        "cache_format": CACHE_FORMAT,
         "llama_cpp_commit": llama_cpp_commit,
-        "stated_budgets": budgets,
+        "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
         "max_tokens": max_tokens,
         "wrapper": wrapper,
         "sampling": SAMPLING,
@@ -206,15 +216,23 @@ def _check(
     models: Mapping[str, Path],
     prompts: Sequence[Prompt],
     questions: Sequence[Question],
+    strategies: Sequence[Strategy],
     numbers: Mapping[str, int],
     workers: int | None,
 ) -> None:
-    for what, values in (("model", models), ("prompt", prompts), ("question", questions)):
+    for what, values in (
+        ("model", models),
+        ("prompt", prompts),
+        ("question", questions),
+        ("strategy", strategies),
+    ):
         if not values:
             raise ExperimentError(f"there is no {what} to ask")
-    names = [prompt.name for prompt in prompts]
-    if len(set(names)) != len(names):
-        raise ExperimentError(f"two prompts have the same name: {', '.join(names)}")
+    named: dict[str, Sequence[Prompt | Strategy]] = {"prompts": prompts, "strategies": strategies}
+    for what, members in named.items():
+        names = [member.name for member in members]
+        if len(set(names)) != len(names):
+            raise ExperimentError(f"two {what} have the same name: {', '.join(names)}")
     for name, number in {**numbers, "workers": 1 if workers is None else workers}.items():
         if number < 1:
             raise ExperimentError(f"{name} is {number}, it must be at least 1")
@@ -222,21 +240,16 @@ def _check(
 
 def _jobs(
     prompts: Sequence[Prompt],
-    stated_budgets: Sequence[int],
+    strategies: Sequence[Strategy],
     questions: Sequence[Question],
     max_tokens: int,
 ) -> list[_Job]:
     return [
-        _Job(
-            prompt=prompt,
-            stated_budget=budget,
-            question=question,
-            messages=render(prompt, question.question, budget),
-            max_tokens=max_tokens if budget is None else budget,
-        )
+        _Job(prompt=prompt, strategy=strategy, question=question, request=request)
         for prompt in prompts
-        for budget in (None, *stated_budgets)
+        for strategy in strategies
         for question in questions
+        for request in strategy.requests(prompt, question.question, max_tokens)
     ]
 
 
@@ -278,11 +291,13 @@ def _ask_model(
 
 def _take_kept(shared: _Experiment, row: _Row, cache: AnswerCache) -> bool:
     if shared.wrapper == "chatml":
-        row.rendered_prompt = chatml(row.job.messages)
+        row.rendered_prompt = chatml(row.job.request.messages)
     else:
-        row.rendered_prompt = cache.get_rendering(sha256_json(row.job.messages))
+        row.rendered_prompt = cache.get_rendering(sha256_json(row.job.request.messages))
     if row.rendered_prompt is not None:
-        row.answer = cache.get(answer_key(row.rendered_prompt, row.job.max_tokens, shared.stop))
+        row.answer = cache.get(
+            answer_key(row.rendered_prompt, row.job.request.max_tokens, shared.stop)
+        )
     return row.answer is not None
 
 
@@ -309,9 +324,10 @@ def _generate_missing(
             row = done.row
             row.rendered_prompt, row.answer = done.rendered_prompt, done.answer
             if shared.wrapper == "template":
-                cache.put_rendering(sha256_json(row.job.messages), done.rendered_prompt)
+                cache.put_rendering(sha256_json(row.job.request.messages), done.rendered_prompt)
             cache.put(
-                answer_key(done.rendered_prompt, row.job.max_tokens, shared.stop), done.answer
+                answer_key(done.rendered_prompt, row.job.request.max_tokens, shared.stop),
+                done.answer,
             )
             tokens += len(done.answer.token_ids)
             seconds = time.monotonic() - started
@@ -385,8 +401,8 @@ def _work(
 def _ask(shared: _Experiment, mirror: LlamaServer, row: _Row) -> _Done:
     job = row.job
     try:
-        rendered = row.rendered_prompt or mirror.apply_template(job.messages)
-        completion = mirror.complete(rendered, job.max_tokens, stop=shared.stop)
+        rendered = row.rendered_prompt or mirror.apply_template(job.request.messages)
+        completion = mirror.complete(rendered, job.request.max_tokens, stop=shared.stop)
     except EdgequantError as error:
         raise _with_question(error, row) from error
     return _Done(row, rendered, make_answer(completion, shared.stop))
@@ -414,17 +430,17 @@ def _write(
         return {
             "quantization": row.quantization,
             "prompt": job.prompt.name,
-            "stated_budget": job.stated_budget,
+            "strategy": job.strategy.name,
+            "budget_tokens": job.request.budget_tokens,
             "question_id": job.question.id,
             "question_sha256": job.question.sha256,
-            "expected_answer": job.question.answer,
             "rendered_prompt": row.rendered_prompt,
             "token_ids": answer.token_ids,
             "token_texts": answer.token_texts,
             "text": answer.text,
             "stop_reason": answer.stop_reason,
             "prompt_tokens": answer.prompt_tokens,
-            "max_tokens": job.max_tokens,
+            "max_tokens": job.request.max_tokens,
             "prompt_seconds": answer.prompt_seconds,
             "decode_seconds": answer.decode_seconds,
             "model_sha256": hashes[row.quantization],
@@ -433,4 +449,4 @@ def _write(
             "prompt_cache": shared.policy.prompt_cache,
         }
 
-    write_answers([record(row) for row in rows], path)
+    write_table(make_table(map(record, rows), ANSWERS), path, ANSWERS)

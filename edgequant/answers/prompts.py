@@ -97,30 +97,30 @@ def read_prompt(path: Path) -> Prompt:
     )
 
 
-def render(prompt: Prompt, question: str, stated_budget: int | None = None) -> list[Message]:
+def render(prompt: Prompt, question: str, budget_tokens: int | None = None) -> list[Message]:
     """The turns that ask one question.
 
     Args:
         prompt: what the model is told.
         question: the question's text.
-        stated_budget: tell the model that it has so many tokens (times the prompt's factor),
+        budget_tokens: tell the model that it has so many tokens (times the prompt's factor),
             or None to say nothing of it.
 
     Raises:
         PromptError: the prompt has no budget sentence, or the budget is too small to be told.
     """
     system = prompt.system
-    if stated_budget is not None:
+    if budget_tokens is not None:
         if prompt.budget is None:
             raise PromptError(
                 "has no [budget] table, so it cannot state a budget",
                 subject=prompt.name,
-                next_step="add one as in prompts/cot.toml, or leave out stated_budgets",
+                next_step="add one as in prompts/cot.toml, or leave out the stated budgets",
             )
-        told = prompt.budget.told_tokens(stated_budget)
+        told = prompt.budget.told_tokens(budget_tokens)
         if told < 1:
             raise PromptError(
-                f"a budget of {stated_budget} tokens times {prompt.budget.factor} is less than one",
+                f"a budget of {budget_tokens} tokens times {prompt.budget.factor} is less than one",
                 subject=prompt.name,
                 next_step="state a larger budget",
             )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgequant.answers.questions import Question, load_questions
 from edgequant.core.artefact import Artefact
+from edgequant.core.schemas import ANSWERS, QUESTIONS
+from edgequant.core.tables import make_table, read_table
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pandas as pd
 
-ANSWERS_NAME = "answers.parquet"
+ANSWERS_NAME = ANSWERS.file
+FORMAT = 2
+"""Raised when the table changes; the answers themselves are kept apart, and stay."""
 
 
 @dataclass(frozen=True)
@@ -26,44 +32,41 @@ class Answers:
         """The Parquet file."""
         return self.artefact.file(ANSWERS_NAME)
 
-    def frame(self) -> pl.DataFrame:
-        """One row for each quantization, prompt, stated budget and question.
+    def frame(self) -> pd.DataFrame:
+        """One row for each quantization, prompt, strategy, told budget and question.
 
-        Columns: quantization, prompt, stated_budget (tokens, null where the prompt does not
-        state one), question_id, question_sha256, expected_answer, rendered_prompt, token_ids
-        (with the token that ended the answer), token_texts (joined: the text), text,
-        stop_reason ("eos" or "limit"), prompt_tokens, max_tokens, prompt_seconds and
-        decode_seconds (the mirror's, not the board's), model_sha256, llama_cpp_commit, slots,
-        prompt_cache.
+        The columns stand in :data:`edgequant.core.schemas.ANSWERS`.
         """
-        import polars as pl
+        return self._frame
 
-        return pl.read_parquet(self.path)
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        return read_table(self.path, ANSWERS)
 
 
-def write_answers(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Write rows with the columns of :meth:`Answers.frame` as Parquet."""
-    import polars as pl
+def questions_table(questions: Sequence[Question]) -> pd.DataFrame:
+    """Questions with their right answers, as :data:`edgequant.core.schemas.QUESTIONS` has them."""
+    return make_table(
+        (
+            {
+                "question_id": q.id,
+                "question_sha256": q.sha256,
+                "question": q.question,
+                "expected_answer": q.answer,
+            }
+            for q in questions
+        ),
+        QUESTIONS,
+    )
 
-    schema: dict[str, pl.DataType] = {
-        "quantization": pl.String(),
-        "prompt": pl.String(),
-        "stated_budget": pl.Int32(),
-        "question_id": pl.String(),
-        "question_sha256": pl.String(),
-        "expected_answer": pl.Int64(),
-        "rendered_prompt": pl.String(),
-        "token_ids": pl.List(pl.Int32()),
-        "token_texts": pl.List(pl.String()),
-        "text": pl.String(),
-        "stop_reason": pl.String(),
-        "prompt_tokens": pl.Int32(),
-        "max_tokens": pl.Int32(),
-        "prompt_seconds": pl.Float64(),
-        "decode_seconds": pl.Float64(),
-        "model_sha256": pl.String(),
-        "llama_cpp_commit": pl.String(),
-        "slots": pl.Int32(),
-        "prompt_cache": pl.Boolean(),
-    }
-    pl.DataFrame(rows, schema=schema).write_parquet(path)
+
+def read_questions_table(path: Path) -> pd.DataFrame:
+    """Questions from a run folder's ``questions.parquet``, or from a JSONL file.
+
+    Raises:
+        DataFrameError: a Parquet file that cannot be read, or lacks a column.
+        DataSetError: a JSONL file that cannot be read, or has a bad line.
+    """
+    if path.suffix == ".parquet":
+        return read_table(path, QUESTIONS)
+    return questions_table(load_questions(path))

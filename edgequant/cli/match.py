@@ -13,10 +13,13 @@ from edgequant.cli.matched_output import print_matched
 from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json
 
 if TYPE_CHECKING:
-    from edgequant.latency.pace import LatencyModel
+    from edgequant.latency.pace import Pace
     from edgequant.matching.match import MatchedResult
 
 ANSWERS_OPTION = typer.Option(..., "--answers", help="answers.parquet of a run.")
+QUESTIONS_OPTION = typer.Option(
+    ..., "--questions", help="questions.parquet of a run, or the JSONL file that was asked."
+)
 LATENCY_OPTION = typer.Option(None, "--latency", help="latency.parquet of a run; repeatable.")
 STUDY_OPTION = typer.Option(False, "--study", help="Also under the study's recorded seconds.")
 BUDGET_OPTION = typer.Option(
@@ -35,6 +38,7 @@ OUT_OPTION = typer.Option(..., "--out", help="Folder for the CSV files.")
 
 def command(
     answers: Path = ANSWERS_OPTION,
+    questions: Path = QUESTIONS_OPTION,
     latency: list[Path] | None = LATENCY_OPTION,
     out: Path = OUT_OPTION,
     study: bool = STUDY_OPTION,
@@ -49,27 +53,31 @@ def command(
 
     Writes matched.csv, best.csv, crossovers.csv and scores.csv.
 
-    Example: edgequant match --answers answers.parquet --latency latency.parquet --out matched
+    Example: edgequant match --answers answers.parquet --questions questions.parquet
+    --latency latency.parquet --out matched
     """
     if mapping not in ("seconds", "ratio"):
         raise typer.BadParameter(f"{mapping!r} is neither 'seconds' nor 'ratio'")
     if not latency and not study:
         raise typer.BadParameter("give --latency FILE, or --study", param_hint="--latency")
 
+    from edgequant.answers.table import read_questions_table
     from edgequant.core.progress import task
-    from edgequant.latency.pace import study_models
+    from edgequant.core.schemas import ANSWERS
+    from edgequant.core.tables import read_table
+    from edgequant.latency.pace import study_paces
     from edgequant.matching.files import write_matched
     from edgequant.matching.match import SEED, match
-    from edgequant.report.run import read_parquet
 
-    models = [model for path in latency or [] for model in _latency_models(path)]
+    paces = [pace for path in latency or [] for pace in _paces(path)]
     if study:
-        models += study_models()
-    frame = read_parquet(answers)
+        paces += study_paces()
+    frame, gold = read_table(answers, ANSWERS), read_questions_table(questions)
     with task("Grading and matching"), _about(answers):
         result = match(
             frame,
-            models,
+            gold,
+            paces,
             budget or (),
             time_limits_seconds=time_limit or (),
             mapping="ratio" if mapping == "ratio" else "seconds",
@@ -85,7 +93,7 @@ def command(
             echo(f"Written: {path}")
 
 
-def _latency_models(path: Path) -> list[LatencyModel]:
+def _paces(path: Path) -> list[Pace]:
     from edgequant.latency.frame import read_latency
     from edgequant.latency.pace import from_summaries
     from edgequant.latency.statistics import summarize
@@ -114,14 +122,15 @@ def _source_label(source: str) -> str:
 
 
 def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:
+    from edgequant.core.tables import records
     from edgequant.report.words import nothing_right
 
     return {
         "nothing_right": nothing_right(result.scores, result.matched),
         "mapping": result.mapping,
-        "best": result.best.to_dicts(),
-        "crossovers": result.crossovers.to_dicts(),
-        "scores": result.scores.to_dicts(),
+        "best": records(result.best),
+        "crossovers": records(result.crossovers),
+        "scores": records(result.scores),
         "notes": list(result.notes),
         "files": [str(path) for path in paths],
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgequant.cli.output import echo, print_table
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pandas as pd
 
     from edgequant.matching.match import MatchedResult
 
@@ -43,9 +43,9 @@ def print_matched(
         echo(nothing)
         _print_notes(result)
         return
-    sources = result.best["latency_source"].unique(maintain_order=True)
+    sources = result.best["latency_source"].unique()
     for source in sources:
-        best = result.best.filter(result.best["latency_source"] == source)
+        best = result.best[result.best["latency_source"] == source]
         _print_best(best, source_label, marked or {})
     for source in sources:
         echo(f"Crossovers, {source_label(source)}:")
@@ -61,16 +61,19 @@ def _print_notes(result: MatchedResult) -> None:
 
 
 def _print_best(
-    best: pl.DataFrame, source_label: Callable[[str], str], marked: Mapping[str, str]
+    best: pd.DataFrame, source_label: Callable[[str], str], marked: Mapping[str, str]
 ) -> None:
+    from edgequant.core.tables import records
+
     print_table(
         _COLUMNS,
-        [_best_row(row, marked) for row in best.iter_rows(named=True)],
-        title=f"Best choices, {source_label(best['latency_source'][0])}",
+        [_best_row(row, marked) for row in records(best)],
+        title=f"Best choices, {source_label(best['latency_source'].iloc[0])}",
     )
 
 
 def _best_row(row: dict[str, Any], marked: Mapping[str, str]) -> list[object]:
+    from edgequant.answers.strategies.truncate import NAME as TRUNCATE
     from edgequant.report.style import duration, percent, tick_duration
 
     within = tick_duration(row["time_limit_seconds"])
@@ -81,7 +84,7 @@ def _best_row(row: dict[str, Any], marked: Mapping[str, str]) -> list[object]:
         within,
         marked.get(row["quantization"], row["quantization"]),
         row["prompt"],
-        f"{budget} stated" if row["stated"] else budget,
+        budget if row["strategy"] == TRUNCATE else f"{budget} {row['strategy']}",
         duration(row["seconds"]),
         percent(row["accuracy"]),
         f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}",

@@ -17,7 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that a disk or a quota is full.
 
-    Some libraries (polars) raise classes of their own that have only the text of it.
+    Some libraries raise classes of their own that have only the text of it.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.errors import EdgequantError, ToolMissingError
-from edgequant.core.interrupts import keep_interruptible
 
 TAIL_LINES = 25
 STOP_SECONDS = 10.0
@@ -81,7 +80,6 @@ def run_captured(
         start_new_session=True,
     )
     try:
-        keep_interruptible()
         raw, _ = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired as late:
         return Captured(None, (late.stdout or b"").decode(errors="replace"))
@@ -169,7 +167,6 @@ def run_logged(
             start_new_session=True,
         )
         try:
-            keep_interruptible()
             assert process.stdout is not None
             for line in process.stdout:
                 stream.write(line)

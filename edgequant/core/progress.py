@@ -26,7 +26,6 @@ from rich.progress import (
 from rich.progress import Task as RichTask
 from rich.table import Table
 
-from edgequant.core.interrupts import keep_interruptible
 from edgequant.core.text import printable
 
 Unit = Literal["items", "bytes"]
@@ -101,7 +100,6 @@ def task(description: str, total: float | None = None, unit: Unit = "items") -> 
         total: how much there is to do, or None where nobody knows.
         unit: "bytes" also shows the rate and the time left.
     """
-    keep_interruptible()
     # A dumb terminal cannot redraw a bar: rich would show it once, at the end.
     bars = console.is_terminal and not console.is_dumb_terminal
     shown = _display.show if bars else _lines

@@ -75,7 +75,8 @@ GROUPS = (
 PACKAGES: tuple[PackageNeed, ...] = (
     PackageNeed("pip", "pip", "", "fetches llama.cpp's source"),
     PackageNeed("fabric", "fabric", "", "boards over SSH"),
-    PackageNeed("polars", "polars", "", "tables of tokens and answers"),
+    PackageNeed("pandas", "pandas", "", "tables of tokens and answers"),
+    PackageNeed("pyarrow", "pyarrow", "", "tables as Parquet files"),
     PackageNeed("torch", "torch", "convert", "quantize: converts the model"),
     PackageNeed("transformers", "transformers", "convert", "quantize: converts the model"),
     PackageNeed("sentencepiece", "sentencepiece", "convert", "quantize: reads the tokenizer"),

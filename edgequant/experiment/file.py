@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from edgequant.answers.strategies.registry import default_strategies, make_strategy
+from edgequant.answers.strategies.strategy import Strategy
 from edgequant.core.errors import ExperimentError
 from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
 from edgequant.core.toml_file import read_toml_model, require_data_file
@@ -20,6 +30,25 @@ def _known_cache_type(name: str) -> str:
 
 
 CacheType = Annotated[str, AfterValidator(_known_cache_type)]
+
+
+def _strategy(settings: object) -> object:
+    if not isinstance(settings, dict):
+        return settings
+    try:
+        return make_strategy(settings)
+    except ExperimentError as error:
+        raise ValueError(error.cause) from error
+
+
+# Its settings are the strategy's own, also of one that another package brings.
+AnyStrategy = Annotated[
+    SerializeAsAny[Strategy],
+    BeforeValidator(_strategy),
+    WithJsonSchema(
+        {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    ),
+]
 
 
 class ModelSection(Section):
@@ -73,10 +102,28 @@ class EvaluationSection(Section):
     budgets: list[PositiveInt] = Field(default=[])
     """Hard budgets, cut from the uncapped answer for free."""
     stated_budgets: list[PositiveInt] = Field(default=[])
-    """Budgets told to the model: each is generated anew."""
+    """Budgets told to the model: each is generated anew. Short for the strategies truncate and
+    stated."""
+    strategy: list[AnyStrategy] = Field(default=[])
+    """How questions are asked; by default truncate, and stated where budgets are stated."""
     max_tokens: PositiveInt = 1024
     """Where an answer without a limit is stopped all the same."""
     wrapper: Literal["template", "chatml"] = "template"
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The strategies that questions are asked in."""
+        return tuple(self.strategy) or default_strategies(self.stated_budgets)
+
+    @model_validator(mode="after")
+    def _strategies_in_one_form(self) -> EvaluationSection:
+        if self.strategy and self.stated_budgets:
+            raise ValueError("give stated_budgets or [[evaluation.strategy]], not both")
+        names = [strategy.name for strategy in self.strategy]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"the strategy {', '.join(repeated)} is there more than once")
+        return self
 
     @field_validator("prompts")
     @classmethod

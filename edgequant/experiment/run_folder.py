@@ -17,22 +17,25 @@ from edgequant.core.errors import FileAccessError
 from edgequant.core.fields import WITHOUT_FOLDERS
 from edgequant.core.hashing import sha256_file
 from edgequant.core.json_file import read_json
+from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgequant.answers.prompts import Prompt
     from edgequant.answers.table import Answers
     from edgequant.boards.profile import BoardProfile
     from edgequant.build.build import Build
     from edgequant.experiment.file import Experiment
     from edgequant.latency.measure import Latency
-    from edgequant.latency.pace import LatencyModel
+    from edgequant.latency.pace import Pace
     from edgequant.matching.match import MatchedResult
     from edgequant.models.model_set import ModelSet
     from edgequant.report.run import ModelRecord, RunManifest, StageRecord
 
 MANIFEST_NAME = "manifest.json"
-LATENCY_NAME = "latency.parquet"
-ANSWERS_NAME = "answers.parquet"
+LATENCY_NAME = LATENCY.file
+ANSWERS_NAME = ANSWERS.file
 MODELS_NAME = "models.csv"
 MODEL_COLUMNS = (
     "quantization",
@@ -84,7 +87,7 @@ class RunFolder:
         except (OSError, ValueError):
             return False
         # Many a project has a manifest.json; ours alone tells of an experiment's latencies.
-        return isinstance(manifest, dict) and "latency_models" in manifest
+        return isinstance(manifest, dict) and bool({"paces", "latency_models"} & manifest.keys())
 
     def write(
         self,
@@ -96,12 +99,14 @@ class RunFolder:
         models: ModelSet,
         builds: Mapping[str, Build],
         answers: Answers,
+        questions: pd.DataFrame,
         latency: Latency,
-        latency_models: Sequence[LatencyModel],
+        paces: Sequence[Pace],
         matched: MatchedResult,
         stages: Sequence[StageRecord],
     ) -> RunManifest:
         """Write everything; the manifest last."""
+        from edgequant.core.tables import write_table
         from edgequant.matching.files import write_matched
         from edgequant.report.page import FIGURES_FOLDER, write_report
         from edgequant.report.run import (
@@ -119,6 +124,8 @@ class RunFolder:
         shutil.rmtree(self.path / FIGURES_FOLDER, ignore_errors=True)
         _copy(latency.path, self.path / LATENCY_NAME)
         _copy(answers.path, self.path / ANSWERS_NAME)
+        # With its right answers the folder can be matched again from itself alone.
+        write_table(questions, self.path / QUESTIONS.file, QUESTIONS)
         write_matched(self.path, matched)
         board_facts = latency.artefact.manifest.details.get("board_facts")
         generation = answers.artefact.manifest
@@ -142,7 +149,7 @@ class RunFolder:
             ),
             models=_model_records(models),
             model_notes=models.notes,
-            latency_models=list(latency_models),
+            paces=list(paces),
             inputs=_inputs(experiment, experiment_path, models, builds, answers, latency),
             prompts=[
                 PromptRecord(
@@ -156,7 +163,7 @@ class RunFolder:
             stages=list(stages),
         )
         _write_models(self.path / MODELS_NAME, manifest.models)
-        inputs = ReportInputs(manifest, latency.frame, answers.frame(), matched)
+        inputs = ReportInputs(manifest, latency.frame, answers.frame(), questions, matched)
         write_report(self.path, inputs)
         manifest = manifest.model_copy(update={"files": file_records(self.path)})
         write_json(self.path / MANIFEST_NAME, manifest.model_dump(mode="json"))

@@ -22,7 +22,7 @@ from edgequant.experiment.file import Experiment
 from edgequant.experiment.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pandas as pd
 
     from edgequant.answers.prompts import Prompt
     from edgequant.answers.questions import Question
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile
     from edgequant.build.build import Build
     from edgequant.latency.measure import Latency, MeasureSettings
-    from edgequant.latency.pace import LatencyModel
+    from edgequant.latency.pace import Pace
     from edgequant.latency.predict.instructions import InstructionCounts
     from edgequant.matching.match import MatchedResult
     from edgequant.models.model_set import ModelSet
@@ -57,14 +57,15 @@ class SweepResult:
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for ``--json``."""
+        from edgequant.core.tables import records
         from edgequant.report.words import nothing_right
 
         return {
             "folder": str(self.folder),
             "report": str(self.report),
             "stages": [stage.model_dump(mode="json") for stage in self.manifest.stages],
-            "best": self.matched.best.to_dicts(),
-            "crossovers": self.matched.crossovers.to_dicts(),
+            "best": records(self.matched.best),
+            "crossovers": records(self.matched.crossovers),
             "nothing_right": nothing_right(self.matched.scores, self.matched.matched),
             "models": [model.model_dump(mode="json") for model in self.manifest.models],
             "notes": [*self.matched.notes, *self.manifest.model_notes],
@@ -113,6 +114,8 @@ def sweep(
     Raises:
         EdgequantError: of the class of whatever went wrong; every finished stage is kept.
     """
+    from edgequant.answers.table import questions_table
+
     store = store if store is not None else Store()
     inputs = _read_inputs(experiment)
     folder = RunFolder(out)
@@ -131,8 +134,9 @@ def sweep(
         latency = _measure(experiment, inputs.profile, models, board_build, prompt, store)
     with stages.run("Latencies of the what-ifs"):
         what_if = _what_if_models(experiment, inputs, models, prompt, answers, latency, store)
+    questions = questions_table(inputs.questions)
     with stages.run("Match answers and seconds"):
-        matched = _match(experiment, answers, [*latency.models, *what_if])
+        matched = _match(experiment, answers, questions, [*latency.paces, *what_if])
     with stages.run("Draw the report"), disk_full_explained(out):
         manifest = folder.write(
             experiment=experiment,
@@ -142,8 +146,9 @@ def sweep(
             models=models,
             builds={"host": host, "board": board_build},
             answers=answers,
+            questions=questions,
             latency=latency,
-            latency_models=[*latency.models, *what_if],
+            paces=[*latency.paces, *what_if],
             matched=matched,
             stages=stages.records,
         )
@@ -152,7 +157,7 @@ def sweep(
 
 def _read_inputs(experiment: Experiment) -> _Inputs:
     """Read every small file first: a misspelt name must not surface after an hour of work."""
-    from edgequant.answers.prompts import load_prompt, render
+    from edgequant.answers.prompts import load_prompt
     from edgequant.answers.questions import load_questions
     from edgequant.boards.profile import load_profile
     from edgequant.models.folder import check_model_folder
@@ -169,8 +174,8 @@ def _read_inputs(experiment: Experiment) -> _Inputs:
         )
     prompts = [load_prompt(name) for name in evaluation.prompts]
     for prompt in prompts:
-        for budget in evaluation.stated_budgets:
-            render(prompt, "", budget)  # Refuses a budget that cannot be told.
+        for strategy in evaluation.strategies:
+            strategy.requests(prompt, "", evaluation.max_tokens)  # Refuses what cannot be asked.
     profile = load_profile(experiment.board.name)
     _measure_settings(experiment).check(profile, clock_of(profile, experiment.measure.clock))
     return _Inputs(
@@ -221,7 +226,7 @@ def _generate(
         server_binary=host.binary("llama-server"),
         llama_cpp_commit=host.llama_cpp_commit,
         prompts=inputs.prompts,
-        stated_budgets=evaluation.stated_budgets,
+        strategies=evaluation.strategies,
         questions=inputs.questions,
         max_tokens=evaluation.max_tokens,
         wrapper=evaluation.wrapper,
@@ -232,11 +237,9 @@ def _generate(
     )
 
 
-def _measured_prompt(answers: pl.DataFrame) -> str:
+def _measured_prompt(answers: pd.DataFrame) -> str:
     """The first question under the first prompt: the same one when more questions are added."""
-    import polars as pl
-
-    return str(answers.filter(pl.col("stated_budget").is_null())["rendered_prompt"][0])
+    return str(answers["rendered_prompt"].iloc[0])
 
 
 def _measure(
@@ -276,15 +279,15 @@ def _what_if_models(
     answers: Answers,
     latency: Latency,
     store: Store,
-) -> list[LatencyModel]:
+) -> list[Pace]:
     """Latencies that nobody measured on this board: predicted ones, and the study's."""
-    from edgequant.latency.pace import study_models
+    from edgequant.latency.pace import study_paces
 
-    found: list[LatencyModel] = []
+    found: list[Pace] = []
     for profile in inputs.predicted:
         found += _predict(experiment, profile, models, prompt, answers, latency, store)
     if any(what_if.kind == "study" for what_if in experiment.what_if):
-        found += [model for model in study_models() if model.quantization in models.names]
+        found += [pace for pace in study_paces() if pace.quantization in models.names]
     return found
 
 
@@ -296,7 +299,7 @@ def _predict(
     answers: Answers,
     latency: Latency,
     store: Store,
-) -> list[LatencyModel]:
+) -> list[Pace]:
     from edgequant.latency.predict.roofline import ModelSize, predict
 
     sizes = {
@@ -304,9 +307,9 @@ def _predict(
         for file in models
     }
     counts = _count_instructions(experiment, profile, models, prompt, latency, store)
-    prompt_tokens = round(float(answers.frame()["prompt_tokens"].mean()))  # type: ignore[arg-type]
+    prompt_tokens = round(float(answers.frame()["prompt_tokens"].mean()))
     predictions = predict(profile, sizes, counts, prompt_tokens=prompt_tokens)
-    return [prediction.model for prediction in predictions]
+    return [prediction.pace for prediction in predictions]
 
 
 def _count_instructions(
@@ -346,13 +349,14 @@ def _count_instructions(
 
 
 def _match(
-    experiment: Experiment, answers: Answers, latencies: list[LatencyModel]
+    experiment: Experiment, answers: Answers, questions: pd.DataFrame, paces: list[Pace]
 ) -> MatchedResult:
     from edgequant.matching.match import match
 
     return match(
         answers.frame(),
-        latencies,
+        questions,
+        paces,
         experiment.evaluation.budgets,
         time_limits_seconds=experiment.time_limits_seconds,
     )

@@ -1,40 +1,20 @@
-"""The table of latencies: one row for each load, prefill and decoded token."""
+"""The table of latencies: one row for each load, prefill and decoded token.
+
+Its columns stand in :data:`edgequant.core.schemas.LATENCY`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
-
-from edgequant.core.errors import DataFrameError
+from edgequant.core.schemas import LATENCY
+from edgequant.core.tables import check_table, make_table, read_table
 from edgequant.latency.probe import ProbeRun, ProbeStep
 
-SCHEMA: dict[str, type[pl.DataType]] = {
-    "board": pl.String,
-    "quantization": pl.String,
-    "repeat": pl.Int64,
-    "phase": pl.String,
-    "index": pl.Int64,
-    "token_id": pl.Int64,
-    "piece": pl.String,
-    "seconds": pl.Float64,
-    "prompt_tokens": pl.Int64,
-    "major_faults": pl.Int64,
-    "minor_faults": pl.Int64,
-    "read_bytes": pl.Int64,
-    "resident_bytes": pl.Int64,
-    "frequency_hz": pl.Int64,
-    "temperature_celsius": pl.Float64,
-    "failed": pl.Boolean,
-    "error": pl.String,
-    "model_sha256": pl.String,
-    "latency_source": pl.String,
-}
-"""Columns of ``latency.parquet``. ``phase`` is "load", "prefill" or "decode"; a run that failed is
-one row with ``failed`` true, its ``error``, and no phase and no seconds."""
-
-REQUIRED = ("quantization", "phase", "seconds")
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, object]
 
@@ -108,42 +88,31 @@ def failed_row(
     }
 
 
-def make_frame(rows: Sequence[Row]) -> pl.DataFrame:
-    """Rows as a table with all columns of :data:`SCHEMA`; what a row lacks is null."""
-    return pl.DataFrame(
-        {name: [row.get(name) for row in rows] for name in SCHEMA}, schema=SCHEMA, strict=True
-    )
+def make_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows as a table with all columns of the schema; what a row lacks is empty."""
+    return _without_doubt(make_table(rows, LATENCY))
 
 
-def with_all_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with every column of :data:`SCHEMA`, missing ones null, ``failed`` false.
+def with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every column of the schema, missing ones empty, ``failed`` false.
 
     Raises:
         DataFrameError: quantization, phase or seconds is missing, or a column is of another kind.
     """
-    missing = [name for name in REQUIRED if name not in frame.columns]
-    if missing:
-        raise DataFrameError(f"the latency table has no column {', '.join(missing)}")
-    try:
-        return frame.select(
-            (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind)
-            for name, kind in SCHEMA.items()
-        ).with_columns(pl.col("failed").fill_null(False))
-    except pl.exceptions.PolarsError as error:
-        raise DataFrameError(f"the latency table is malformed: {error}") from error
+    return _without_doubt(check_table(frame, LATENCY))
 
 
-def read_latency(path: Path) -> pl.DataFrame:
+def read_latency(path: Path) -> pd.DataFrame:
     """Read a ``latency.parquet``.
 
     Raises:
         DataFrameError: the file is missing, not Parquet, or lacks columns.
     """
-    try:
-        frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataFrameError(f"cannot be read: {error}", subject=path) from error
-    return with_all_columns(frame)
+    return _without_doubt(read_table(path, LATENCY))
+
+
+def _without_doubt(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(failed=frame["failed"].fillna(False))
 
 
 def _step(step: ProbeStep) -> Row:

@@ -20,8 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import polars as pl
-
 from edgequant.boards.session import require_clock
 from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import (
@@ -33,8 +31,10 @@ from edgequant.core.errors import (
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.locks import exclusive
 from edgequant.core.progress import Task, say, task
+from edgequant.core.schemas import LATENCY
+from edgequant.core.tables import write_table
 from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
-from edgequant.latency.pace import LatencyModel, from_summaries
+from edgequant.latency.pace import Pace, from_summaries
 from edgequant.latency.probe import (
     PROBE_NAME,
     ProbeOptions,
@@ -46,11 +46,13 @@ from edgequant.latency.probe import (
 from edgequant.latency.statistics import LatencySummary, Ratio, ratios, summarize
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgequant.boards.board import Board
     from edgequant.boards.profile import BoardProfile, Clock
 
 STAGE = "latency"
-TABLE_NAME = "latency.parquet"
+TABLE_NAME = LATENCY.file
 RAW_FOLDER = "raw"
 """Of an artefact: what the probe printed, one file for each run."""
 TRIES = 3
@@ -96,7 +98,7 @@ class Latency:
         return self.artefact.file(TABLE_NAME)
 
     @cached_property
-    def frame(self) -> pl.DataFrame:
+    def frame(self) -> pd.DataFrame:
         return read_latency(self.path)
 
     @cached_property
@@ -107,7 +109,7 @@ class Latency:
         return ratios(self.frame, reference)
 
     @property
-    def models(self) -> list[LatencyModel]:
+    def paces(self) -> list[Pace]:
         """Tokens to seconds, for each quantization that has times."""
         return from_summaries(self.summaries)
 
@@ -290,7 +292,7 @@ def measure(
                 rows = runs.all()
             if runs.errors and len(runs.errors) == settings.repeats * len(models):
                 raise runs.errors[0]
-            make_frame(rows).write_parquet(draft.folder / TABLE_NAME)
+            write_table(make_frame(rows), draft.folder / TABLE_NAME, LATENCY)
             runs.keep_raw(draft.folder / RAW_FOLDER)
             # What did not fail is not run again when the failed runs are tried once more.
             draft.keep_work = bool(runs.errors)

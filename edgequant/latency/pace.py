@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
-
-import polars as pl
+from typing import TYPE_CHECKING, Literal
 
 from edgequant.core.errors import DataFrameError
 from edgequant.latency.frame import with_all_columns
 from edgequant.latency.statistics import LatencySummary, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LatencySource = Literal["measured", "emulated", "predicted", "study"]
 SOURCES: tuple[LatencySource, ...] = ("measured", "emulated", "predicted", "study")
@@ -21,7 +23,7 @@ STUDY_BOARD = "dayu200"
 
 
 @dataclass(frozen=True)
-class LatencyModel:
+class Pace:
     """Seconds of an answer as a function of its tokens, for one quantization on one board.
 
     ``seconds = prompt_tokens * prefill_seconds_per_token + (tokens - 1) * decode_seconds``: the
@@ -49,8 +51,8 @@ class LatencyModel:
         )
 
 
-def from_summary(summary: LatencySummary) -> LatencyModel:
-    """The model that a measurement gives: its medians.
+def from_summary(summary: LatencySummary) -> Pace:
+    """The pace that a measurement gives: its medians.
 
     Raises:
         DataFrameError: the summary has no times (every run failed), or no known source.
@@ -67,7 +69,7 @@ def from_summary(summary: LatencySummary) -> LatencyModel:
             f"none of {', '.join(SOURCES)}"
         )
     note = "" if summary.reliable else f"UNRELIABLE: {summary.unreliable_because}"
-    return LatencyModel(
+    return Pace(
         quantization=summary.quantization,
         source=source,
         decode_seconds=summary.median_seconds,
@@ -76,40 +78,44 @@ def from_summary(summary: LatencySummary) -> LatencyModel:
     )
 
 
-def from_summaries(summaries: Sequence[LatencySummary]) -> list[LatencyModel]:
-    """Models of all quantizations that have times; the others are left out."""
+def from_summaries(summaries: Sequence[LatencySummary]) -> list[Pace]:
+    """Paces of all quantizations that have times; the others are left out."""
     return [from_summary(s) for s in summaries if s.median_seconds is not None]
 
 
-def study_frame() -> pl.DataFrame:
+def study_frame() -> pd.DataFrame:
     """The study's recorded series as a latency table (decode rows alone, ``repeat`` 1).
 
     The recording numbers its tokens 1 to 19 and has neither prompt nor load times; all 19 are
     taken as decoded tokens, as the study does.
     """
+    import pandas as pd
+
     file = resources.files("edgequant.latency") / "data" / STUDY_FILE
-    recorded = pl.read_csv(file.read_bytes())
+    recorded = pd.read_csv(io.BytesIO(file.read_bytes()))
     return with_all_columns(
-        recorded.select(
-            pl.lit(STUDY_BOARD).alias("board"),
-            "quantization",
-            pl.lit(1).alias("repeat"),
-            pl.lit("decode").alias("phase"),
-            # What the recording calls token_id counts the tokens.
-            pl.col("token_id").alias("index"),
-            "seconds",
-            pl.lit("study").alias("latency_source"),
+        pd.DataFrame(
+            {
+                "board": STUDY_BOARD,
+                "quantization": recorded["quantization"],
+                "repeat": 1,
+                "phase": "decode",
+                # What the recording calls token_id counts the tokens.
+                "index": recorded["token_id"],
+                "seconds": recorded["seconds"],
+                "latency_source": "study",
+            }
         )
     )
 
 
-def study_models() -> list[LatencyModel]:
+def study_paces() -> list[Pace]:
     """Q8_0 and Q2_K of the study's 8 B model on its storage-bound board."""
-    models = []
+    paces = []
     for summary in summarize(study_frame()):
         assert summary.median_seconds is not None
-        models.append(
-            LatencyModel(
+        paces.append(
+            Pace(
                 quantization=summary.quantization,
                 source="study",
                 decode_seconds=summary.median_seconds,
@@ -118,4 +124,4 @@ def study_models() -> list[LatencyModel]:
                 "the study has no prompt times, so prompts cost nothing here",
             )
         )
-    return models
+    return paces

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from edgequant.core.errors import DataFrameError
 from edgequant.latency.frame import with_all_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPREAD_LIMIT = 0.10
 """A series whose middle half spreads over more than a tenth of its median is not reliable: the
@@ -153,11 +156,11 @@ def ratio_interval(
     return Interval(float(np.quantile(ratios, tail)), float(np.quantile(ratios, 1 - tail)))
 
 
-def summarize(frame: pl.DataFrame) -> list[LatencySummary]:
+def summarize(frame: pd.DataFrame) -> list[LatencySummary]:
     """One summary for each quantization, in the order of their first rows.
 
     Args:
-        frame: a latency table (see :data:`edgequant.latency.frame.SCHEMA`); quantization, phase
+        frame: a latency table (see :data:`edgequant.core.schemas.LATENCY`); quantization, phase
             and seconds are needed, the rest may be missing.
 
     Raises:
@@ -165,18 +168,18 @@ def summarize(frame: pl.DataFrame) -> list[LatencySummary]:
     """
     table = with_all_columns(frame)
     return [
-        _summarize_one(str(group["quantization"][0]), group)
-        for group in table.partition_by("quantization", maintain_order=True)
+        _summarize_one(str(name), group)
+        for name, group in table.groupby("quantization", sort=False)
     ]
 
 
-def decode_seconds(frame: pl.DataFrame, quantization: str) -> Floats:
+def decode_seconds(frame: pd.DataFrame, quantization: str) -> Floats:
     """Seconds of every decoded token of one quantization, all repeats one after another."""
     table = with_all_columns(frame)
-    return _seconds(table.filter(pl.col("quantization") == quantization), "decode")
+    return _seconds(table[table["quantization"] == quantization], "decode")
 
 
-def ratios(frame: pl.DataFrame, reference: str | None = None) -> list[Ratio]:
+def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
     """Ratio of each quantization's median token time to the reference's.
 
     Args:
@@ -191,8 +194,8 @@ def ratios(frame: pl.DataFrame, reference: str | None = None) -> list[Ratio]:
     """
     table = with_all_columns(frame)
     series = {
-        name: decode_seconds(table, name)
-        for name in table["quantization"].unique(maintain_order=True).to_list()
+        str(name): _seconds(rows, "decode")
+        for name, rows in table.groupby("quantization", sort=False)
     }
     series = {name: values for name, values in series.items() if len(values)}
     if not series:
@@ -215,45 +218,41 @@ def ratios(frame: pl.DataFrame, reference: str | None = None) -> list[Ratio]:
     ]
 
 
-def _summarize_one(quantization: str, group: pl.DataFrame) -> LatencySummary:
-    good = group.filter(~pl.col("failed"))
-    failed = group.filter(pl.col("failed"))
-    decode = good.filter(pl.col("phase") == "decode")
-    prefill = good.filter(pl.col("phase") == "prefill")
-    values = _seconds(good, "decode")
+def _summarize_one(quantization: str, group: pd.DataFrame) -> LatencySummary:
+    good = group[~group["failed"]]
+    failed = group[group["failed"]]
+    decode = good[good["phase"] == "decode"]
+    prefill = good[good["phase"] == "prefill"]
+    times = _seconds(good, "decode")
     repeat_medians = [
         median(_seconds(one, "decode"))
-        for one in decode.partition_by("repeat", maintain_order=True)
-        if one.height
+        for _, one in decode.groupby("repeat", sort=False, dropna=False)
     ]
-    reasons = _doubts(values, repeat_medians, failed_repeats=failed["repeat"].n_unique())
-    middle = median(values) if len(values) else None
+    prompts = prefill[prefill["prompt_tokens"] > 0]
+    reasons = _doubts(times, repeat_medians, failed_repeats=failed["repeat"].nunique(dropna=False))
+    middle = median(times) if len(times) else None
     return LatencySummary(
         quantization=quantization,
-        n=len(values),
-        repeats=group["repeat"].n_unique(),
-        failed_repeats=failed["repeat"].n_unique(),
+        n=len(times),
+        repeats=group["repeat"].nunique(dropna=False),
+        failed_repeats=failed["repeat"].nunique(dropna=False),
         median_seconds=middle,
-        median_interval=median_interval(values) if len(values) else None,
-        p90_seconds=quantile(values, 0.90) if len(values) else None,
-        p99_seconds=quantile(values, 0.99) if len(values) else None,
-        spread=spread(values) if len(values) else None,
+        median_interval=median_interval(times) if len(times) else None,
+        p90_seconds=quantile(times, 0.90) if len(times) else None,
+        p99_seconds=quantile(times, 0.99) if len(times) else None,
+        spread=spread(times) if len(times) else None,
         repeat_spread=_repeat_spread(repeat_medians, middle),
         reliable=not reasons,
         unreliable_because="; ".join(reasons) or None,
         ttft_seconds=_middle(prefill["seconds"]),
         prompt_tokens=_whole(_middle(prefill["prompt_tokens"])),
-        prefill_seconds_per_token=_middle(
-            prefill.filter(pl.col("prompt_tokens") > 0).select(
-                pl.col("seconds") / pl.col("prompt_tokens")
-            )["seconds"]
-        ),
-        load_seconds=_middle(good.filter(pl.col("phase") == "load")["seconds"]),
-        resident_bytes=_whole(_number(good["resident_bytes"].max())),
-        major_faults_per_token=_number(decode["major_faults"].mean()),
-        read_bytes_per_token=_number(decode["read_bytes"].mean()),
+        prefill_seconds_per_token=_middle(prompts["seconds"] / prompts["prompt_tokens"]),
+        load_seconds=_middle(good[good["phase"] == "load"]["seconds"]),
+        resident_bytes=_whole(_highest(good["resident_bytes"])),
+        major_faults_per_token=_mean(decode["major_faults"]),
+        read_bytes_per_token=_mean(decode["read_bytes"]),
         frequency_hz=_middle(decode["frequency_hz"]),
-        temperature_celsius=_number(good["temperature_celsius"].max()),
+        temperature_celsius=_highest(good["temperature_celsius"]),
         latency_source=_first(group["latency_source"]),
         error=_first(failed["error"]),
     )
@@ -283,13 +282,18 @@ def _repeat_spread(repeat_medians: list[float], middle: float | None) -> float |
     return width / middle if middle > 0 else math.inf
 
 
-def _seconds(table: pl.DataFrame, phase: str) -> Floats:
-    rows = table.filter((pl.col("phase") == phase) & ~pl.col("failed"))
-    values: Floats = rows["seconds"].drop_nulls().to_numpy().astype(np.float64)
-    if not np.all(np.isfinite(values)) or np.any(values < 0):
-        name = rows["quantization"][0]
+def _seconds(table: pd.DataFrame, phase: str) -> Floats:
+    rows = table[(table["phase"] == phase) & ~table["failed"]]
+    times = _kept(rows["seconds"])
+    if not np.all(np.isfinite(times)) or np.any(times < 0):
+        name = rows["quantization"].iloc[0]
         raise DataFrameError(f"a {phase} time of {name} is negative or not a number")
-    return values
+    return times
+
+
+def _kept(column: pd.Series[Any]) -> Floats:
+    """The cells that are not empty."""
+    return column.dropna().to_numpy(dtype=np.float64)
 
 
 def _finite(values: Sequence[float] | Floats) -> Floats:
@@ -311,18 +315,25 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _middle(column: pd.Series[Any]) -> float | None:
+    kept = _kept(column)
+    return float(np.median(kept)) if len(kept) else None
 
 
-def _middle(series: pl.Series) -> float | None:
-    return _number(series.median())
+def _mean(column: pd.Series[Any]) -> float | None:
+    kept = _kept(column)
+    return float(kept.mean()) if len(kept) else None
+
+
+def _highest(column: pd.Series[Any]) -> float | None:
+    kept = _kept(column)
+    return float(kept.max()) if len(kept) else None
 
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _first(series: pl.Series) -> str | None:
-    kept = series.drop_nulls()
-    return str(kept[0]) if len(kept) else None
+def _first(column: pd.Series[Any]) -> str | None:
+    kept = column.dropna()
+    return str(kept.iloc[0]) if len(kept) else None

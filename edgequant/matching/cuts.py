@@ -1,40 +1,46 @@
-"""Answers under hard budgets: an uncapped greedy answer holds the answer of every smaller one."""
+"""Answers graded at every length: what the first tokens of each say, right or wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from edgequant.answers.strategies.registry import strategies, strategy_named
+from edgequant.answers.strategies.strategy import Outcome
 from edgequant.core.errors import DataFrameError
+from edgequant.core.schemas import ANSWERS, QUESTIONS
+from edgequant.core.tables import check_table, records
 from edgequant.matching.graders.boxed import Grade, box_events_by_token, grade
 
-GRID_RATIO = 1.12
-"""Neighbouring budgets of the grid differ by about this factor."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-REQUIRED_COLUMNS: dict[str, str] = {
-    "quantization": "text",
-    "prompt": "text",
-    "stated_budget": "whole numbers, null where the prompt states no budget",
-    "question_id": "text",
-    "expected_answer": "whole numbers",
-    "token_ids": "lists of whole numbers",
-    "token_texts": "lists of text",
-    "text": "text",
-    "stop_reason": "text",
-    "prompt_tokens": "whole numbers",
-}
+_Key = tuple[str, str, str, int | None]
+"""Quantization, prompt, strategy, told budget."""
+_KEY = ("quantization", "prompt", "strategy", "budget_tokens")
+_GRADED = (
+    *_KEY,
+    "question_id",
+    "question_sha256",
+    "token_ids",
+    "token_texts",
+    "text",
+    "stop_reason",
+    "prompt_tokens",
+)
 
 
 @dataclass(frozen=True)
 class AnswerGroup:
-    """The answers of one quantization to one prompt, with its budget stated or not.
+    """The answers of one quantization to one prompt, asked in one way.
 
     Attributes:
-        stated_budget: the budget that the prompt states, in tokens; None where it states none.
+        strategy: name of the strategy that asked.
+        budget_tokens: the budget that the model was told; None where it was told none.
         question_ids: n questions, sorted; the same in every group.
         changes: for each question, the token counts at which right or wrong changes, starting
             from wrong: ``[20, 35]`` is right from 20 tokens on and wrong again from 35 on.
@@ -47,7 +53,8 @@ class AnswerGroup:
 
     quantization: str
     prompt: str
-    stated_budget: int | None
+    strategy: str
+    budget_tokens: int | None
     question_ids: tuple[str, ...]
     changes: tuple[tuple[int, ...], ...]
     tokens: npt.NDArray[np.int64]
@@ -61,6 +68,11 @@ class AnswerGroup:
         """Tokens of the longest answer: what "no limit" came to."""
         return int(self.tokens.max())
 
+    def outcomes(self, budgets: Sequence[int]) -> list[Outcome]:
+        """What the group gives under each budget, as its strategy says."""
+        kind = strategy_named(self.strategy)
+        return kind.outcomes(self.budget_tokens, self.longest, budgets)
+
     def correct(self, budgets: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Right or wrong under each hard budget in tokens; shape (n, len(budgets))."""
         wanted = np.asarray(budgets, dtype=np.int64)
@@ -71,88 +83,71 @@ class AnswerGroup:
         return result
 
 
-def budget_grid(longest: int, extra: Sequence[int] = ()) -> list[int]:
-    """Budgets to evaluate, about evenly spaced in their logarithm, all whole tokens.
-
-    Args:
-        longest: tokens of the longest answer: larger budgets change nothing.
-        extra: budgets to be there in any case.
-    """
-    grid = {1, *extra}
-    value = 2.0
-    while value < longest:
-        grid.add(round(value))
-        value = max(value + 1, value * GRID_RATIO)
-    return sorted(grid)
-
-
-def group_answers(answers: pl.DataFrame) -> list[AnswerGroup]:
+def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[AnswerGroup]:
     """Grade all answers, group by group.
 
     Args:
-        answers: as ``generate`` writes them; see :data:`REQUIRED_COLUMNS`.
+        answers: as ``generate`` writes them; see :data:`edgequant.core.schemas.ANSWERS`.
+        questions: with the right answers; see :data:`edgequant.core.schemas.QUESTIONS`. Questions
+            that nobody answered are passed over.
 
     Raises:
         DataFrameError: a column is missing or of another type, a group lacks questions that
-            others have or has one twice, or an answer's tokens do not make up its text.
+            others have or has one twice, an answer's question is not among the questions or is
+            another one there, or an answer's tokens do not make up its text.
+        ExperimentError: a strategy is unknown.
     """
-    check_columns(answers)
-    keys = ["quantization", "prompt", "stated_budget"]
-    ordered = answers.sort([*keys, "question_id"], nulls_last=False)
+    kept = check_table(answers, ANSWERS)[list(_GRADED)]
+    if kept.empty:
+        raise DataFrameError("the answers have no rows")
+    gold = _gold(questions)
+    frames = {_key(frame): frame for _, frame in kept.groupby(list(_KEY), dropna=False, sort=False)}
+    for _, _, strategy, _ in frames:
+        strategy_named(strategy)
+    order = list(strategies())
+    keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(k[2]), k[3] or 0))
+    # Group by group: as Python objects the tokens of all of them would fill the memory.
     groups = [
-        _grade_group(str(key[0]), str(key[1]), key[2], frame)
-        for key, frame in ordered.group_by(keys, maintain_order=True)
+        _grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys
     ]
-    _check_same_questions(groups, ordered)
+    _check_same_questions(groups)
     return groups
 
 
-def check_columns(answers: pl.DataFrame) -> None:
-    """Name the first column that is missing, of a wrong type, or has holes.
-
-    Raises:
-        DataFrameError: as it says.
-    """
-    for name, kind in REQUIRED_COLUMNS.items():
-        if name not in answers.columns:
-            raise DataFrameError(
-                f"the answers have no column {name!r} ({kind})",
-                next_step="use an answers.parquet that edgequant wrote",
-            )
-        if not _type_fits(answers.schema[name], kind):
-            raise DataFrameError(
-                f"column {name!r} of the answers holds {answers.schema[name]}, not {kind}"
-            )
-        if name != "stated_budget" and answers[name].null_count():
-            raise DataFrameError(f"column {name!r} of the answers has empty cells")
-    if answers.is_empty():
-        raise DataFrameError("the answers have no rows")
+def _key(frame: pd.DataFrame) -> _Key:
+    (row,) = records(frame.head(1)[list(_KEY)])
+    return row["quantization"], row["prompt"], row["strategy"], row["budget_tokens"]
 
 
-def _type_fits(dtype: pl.DataType, kind: str) -> bool:
-    if isinstance(dtype, pl.List):
-        inner = pl.Series(dtype=dtype).explode().dtype
-        return kind.startswith("lists") and (
-            inner == pl.Null
-            or (inner == pl.String if kind.endswith("text") else inner.is_integer())
+def _gold(questions: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    gold: dict[str, dict[str, Any]] = {}
+    for row in records(check_table(questions, QUESTIONS)):
+        if gold.setdefault(row["question_id"], row) is not row:
+            raise DataFrameError(f"the questions have {row['question_id']} more than once")
+    return gold
+
+
+def _expected(row: Mapping[str, Any], gold: Mapping[str, Mapping[str, Any]]) -> int:
+    found = gold.get(row["question_id"])
+    if found is None or found["question_sha256"] != row["question_sha256"]:
+        problem = "is not among the questions" if found is None else "is another one there"
+        raise DataFrameError(
+            f"question {row['question_id']} of the answers {problem}",
+            next_step="give the questions that these answers were generated from",
         )
-    if kind.startswith("lists"):
-        return False
-    if kind == "text":
-        return dtype == pl.String
-    return dtype.is_integer() or (dtype == pl.Null and "null" in kind)
+    return int(found["expected_answer"])
 
 
 def _grade_group(
-    quantization: str, prompt: str, stated_budget: object, frame: pl.DataFrame
+    key: _Key, rows: Sequence[Mapping[str, Any]], gold: Mapping[str, Mapping[str, Any]]
 ) -> AnswerGroup:
     changes: list[tuple[int, ...]] = []
     grades: list[Grade] = []
     expected_answers: list[int] = []
-    for row in frame.iter_rows(named=True):
-        pieces, text = list(row["token_texts"]), row["text"]
-        expected = row["expected_answer"]
-        where = f"{quantization}, {prompt}, question {row['question_id']}"
+    for row in rows:
+        pieces, text = row["token_texts"], row["text"]
+        expected = _expected(row, gold)
+        where = f"{key[0]}, {key[1]}, question {row['question_id']}"
         if len(pieces) != len(row["token_ids"]):
             raise DataFrameError(
                 f"{where}: {len(pieces)} token_texts for {len(row['token_ids'])} token_ids"
@@ -161,18 +156,16 @@ def _grade_group(
         grades.append(grade(text))
         expected_answers.append(expected)
     return AnswerGroup(
-        quantization=quantization,
-        prompt=prompt,
-        stated_budget=stated_budget if isinstance(stated_budget, int) else None,
-        question_ids=tuple(frame["question_id"].to_list()),
+        *key,
+        question_ids=tuple(row["question_id"] for row in rows),
         changes=tuple(changes),
-        tokens=frame["token_ids"].list.len().cast(pl.Int64).to_numpy(),
+        tokens=np.array([len(row["token_ids"]) for row in rows], dtype=np.int64),
         boxed=np.asarray([g.has_box for g in grades], dtype=np.bool_),
         lenient=np.asarray(
             [g.lenient == e for g, e in zip(grades, expected_answers, strict=True)], dtype=np.bool_
         ),
-        limited=(frame["stop_reason"] == "limit").to_numpy(),
-        mean_prompt_tokens=float(np.mean(frame["prompt_tokens"].to_numpy())),
+        limited=np.array([row["stop_reason"] == "limit" for row in rows], dtype=np.bool_),
+        mean_prompt_tokens=float(np.mean([row["prompt_tokens"] for row in rows])),
     )
 
 
@@ -201,14 +194,13 @@ def _changes(pieces: list[str], expected: int) -> tuple[int, ...]:
     return tuple(changes)
 
 
-def _check_same_questions(groups: list[AnswerGroup], answers: pl.DataFrame) -> None:
-    every = tuple(answers["question_id"].unique().sort().to_list())
+def _check_same_questions(groups: Sequence[AnswerGroup]) -> None:
+    every = tuple(sorted({question for group in groups for question in group.question_ids}))
     for group in groups:
         if group.question_ids == every:
             continue
-        name = (
-            f"{group.quantization}, {group.prompt}, stated budget {group.stated_budget or 'none'}"
-        )
+        told = "" if group.budget_tokens is None else f" at {group.budget_tokens} tokens"
+        name = f"{group.quantization}, {group.prompt}, {group.strategy}{told}"
         unique = set(group.question_ids)
         problem = (
             f"has answers to {len(unique)} of {len(every)} questions"
@@ -219,10 +211,3 @@ def _check_same_questions(groups: list[AnswerGroup], answers: pl.DataFrame) -> N
             f"{name}: {problem}; all must answer the same ones to be compared",
             next_step="generate the missing answers, or leave that group out",
         )
-    if (
-        answers.group_by("question_id")
-        .agg(pl.col("expected_answer").n_unique())["expected_answer"]
-        .max()
-        != 1
-    ):
-        raise DataFrameError("column 'expected_answer' differs between rows of one question")

@@ -11,17 +11,22 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from edgequant.answers.strategies.registry import strategies
 from edgequant.core.errors import DataFrameError
-from edgequant.latency.pace import LatencyModel
+from edgequant.core.schemas import BEST, CROSSOVERS, MATCHED, SCORES
+from edgequant.core.tables import make_table
+from edgequant.latency.pace import Pace
 from edgequant.matching.crossover import Comparison, Curve, compare
-from edgequant.matching.cuts import AnswerGroup, budget_grid, group_answers
+from edgequant.matching.cuts import AnswerGroup, group_answers
 from edgequant.matching.intervals import mcnemar_p, resampling_weights, wilson_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Mapping = Literal["seconds", "ratio"]
 
@@ -41,79 +46,27 @@ _LIMIT_STEPS: tuple[tuple[Sequence[float], Sequence[float]], ...] = (
     ),
 )
 
-_CHOICE_SCHEMA: dict[str, pl.DataType] = {
-    "quantization": pl.String(),
-    "prompt": pl.String(),
-    "stated": pl.Boolean(),
-    "budget_tokens": pl.Int64(),
-    "seconds": pl.Float64(),
-    "accuracy": pl.Float64(),
-    "accuracy_low": pl.Float64(),
-    "accuracy_high": pl.Float64(),
-    "n": pl.Int64(),
-}
-MATCHED_SCHEMA: dict[str, pl.DataType] = {
-    **_CHOICE_SCHEMA,
-    "latency_source": pl.String(),
-}
-BEST_SCHEMA: dict[str, pl.DataType] = {
-    "latency_source": pl.String(),
-    "time_limit_seconds": pl.Float64(),
-    **_CHOICE_SCHEMA,
-    "not_distinguishable_from": pl.String(),
-}
-CROSSOVER_SCHEMA: dict[str, pl.DataType] = {
-    "latency_source": pl.String(),
-    "prompt": pl.String(),
-    "stated": pl.Boolean(),
-    "first_quantization": pl.String(),
-    "second_quantization": pl.String(),
-    "seconds": pl.Float64(),
-    "seconds_low": pl.Float64(),
-    "seconds_high": pl.Float64(),
-    "lead_before": pl.Float64(),
-    "lead_after": pl.Float64(),
-    "confident": pl.Boolean(),
-    "sign_changes": pl.Int64(),
-}
-SCORE_SCHEMA: dict[str, pl.DataType] = {
-    "quantization": pl.String(),
-    "prompt": pl.String(),
-    "stated_budget": pl.Int64(),
-    "n": pl.Int64(),
-    "accuracy": pl.Float64(),
-    "accuracy_low": pl.Float64(),
-    "accuracy_high": pl.Float64(),
-    "lenient_accuracy": pl.Float64(),
-    "boxed": pl.Float64(),
-    "mean_tokens": pl.Float64(),
-    "median_tokens": pl.Float64(),
-    "longest_tokens": pl.Int64(),
-    "cut_off": pl.Float64(),
-    "mean_prompt_tokens": pl.Float64(),
-}
-
 
 @dataclass(frozen=True)
 class MatchedResult:
     """What matching finds.
 
     Attributes:
-        matched: one row for each source, quantization, prompt, stated or not, and budget.
+        matched: one row for each source, quantization, prompt, strategy and budget.
         best: for each source and time limit the best choice, and the quantizations whose own
             best choice cannot be told apart from it (exact McNemar, p >= 0.05).
         crossovers: changes of lead between two quantizations; those beyond chance have seconds
             and an interval, for the others ``confident`` is false and the seconds are empty.
-            ``prompt`` "any" with an empty ``stated`` stands for the best over all of them.
-        scores: one row for each quantization, prompt and stated budget: whole answers.
+            ``prompt`` "any" with an empty ``strategy`` stands for the best over all of them.
+        scores: one row for each quantization, prompt, strategy and told budget: whole answers.
         mapping: how tokens became seconds.
         notes: what a reader must know, e.g. a quantization that a source has no latency for.
     """
 
-    matched: pl.DataFrame
-    best: pl.DataFrame
-    crossovers: pl.DataFrame
-    scores: pl.DataFrame
+    matched: pd.DataFrame
+    best: pd.DataFrame
+    crossovers: pd.DataFrame
+    scores: pd.DataFrame
     mapping: Mapping = "seconds"
     notes: tuple[str, ...] = ()
 
@@ -124,7 +77,7 @@ class _Choice:
 
     quantization: str
     prompt: str
-    stated: bool
+    strategy: str
     budget: int | None
     tokens: int
     mean_prompt_tokens: float
@@ -149,8 +102,9 @@ class _Timed:
 
 
 def match(
-    answers: pl.DataFrame,
-    latencies: Sequence[LatencyModel],
+    answers: pd.DataFrame,
+    questions: pd.DataFrame,
+    paces: Sequence[Pace],
     budgets: Sequence[int] = (),
     *,
     time_limits_seconds: Sequence[float] = (),
@@ -162,7 +116,8 @@ def match(
 
     Args:
         answers: as ``generate`` writes them.
-        latencies: one for each source and quantization; a source may leave quantizations out.
+        questions: with the right answers, as ``questions.parquet`` has them.
+        paces: one for each source and quantization; a source may leave quantizations out.
         budgets: hard budgets in tokens that the result has to have; a grid is added.
         time_limits_seconds: limits of the table of best choices; round ones from the data where
             there are none.
@@ -172,21 +127,22 @@ def match(
         seed: of the resampling.
 
     Raises:
-        DataFrameError: the answers lack what is needed, or no latency fits them.
+        DataFrameError: answers or questions lack what is needed, or no latency fits them.
+        ExperimentError: the answers are of an unknown strategy.
     """
-    groups = group_answers(answers)
+    groups = group_answers(answers, questions)
     quantizations = order_quantizations({g.quantization for g in groups})
-    sources = _by_source(latencies)
+    sources = _by_source(paces)
     notes = _missing_latencies(quantizations, sources)
     choices = _choices(groups, budgets, resamples, seed)
     rows: list[dict[str, object]] = []
     best: list[dict[str, object]] = []
     crossovers: list[dict[str, object]] = []
-    for source, models in sources.items():
+    for source, by_quantization in sources.items():
         timed = [
-            _Timed(choice, _seconds(models[choice.quantization], choice, mapping))
+            _Timed(choice, _seconds(by_quantization[choice.quantization], choice, mapping))
             for choice in choices
-            if choice.quantization in models
+            if choice.quantization in by_quantization
         ]
         if not timed:
             continue
@@ -197,17 +153,16 @@ def match(
     if not rows:
         raise DataFrameError(
             "no latency belongs to any quantization of the answers: "
-            f"{', '.join(sorted({m.quantization for m in latencies})) or 'none'} against "
+            f"{', '.join(sorted({p.quantization for p in paces})) or 'none'} against "
             f"{', '.join(quantizations)}",
             next_step="measure the quantizations that the answers come from",
         )
     return MatchedResult(
-        matched=pl.DataFrame(rows, schema=MATCHED_SCHEMA),
-        best=pl.DataFrame(best, schema=BEST_SCHEMA),
-        crossovers=pl.DataFrame(crossovers, schema=CROSSOVER_SCHEMA),
-        scores=pl.DataFrame(
-            [_score_row(g) for q in quantizations for g in groups if g.quantization == q],
-            schema=SCORE_SCHEMA,
+        matched=make_table(rows, MATCHED),
+        best=make_table(best, BEST),
+        crossovers=make_table(crossovers, CROSSOVERS),
+        scores=make_table(
+            (_score_row(g) for q in quantizations for g in groups if g.quantization == q), SCORES
         ),
         mapping=mapping,
         notes=tuple(notes),
@@ -272,34 +227,34 @@ def _limits(
     return fitting[: last + 1]
 
 
-def _by_source(latencies: Sequence[LatencyModel]) -> dict[str, dict[str, LatencyModel]]:
-    sources: dict[str, dict[str, LatencyModel]] = {}
-    for model in latencies:
-        models = sources.setdefault(model.source, {})
-        if model.quantization in models:
-            raise DataFrameError(f"two {model.source} latencies for {model.quantization}")
+def _by_source(paces: Sequence[Pace]) -> dict[str, dict[str, Pace]]:
+    sources: dict[str, dict[str, Pace]] = {}
+    for pace in paces:
+        members = sources.setdefault(pace.source, {})
+        if pace.quantization in members:
+            raise DataFrameError(f"two {pace.source} latencies for {pace.quantization}")
         if not (
-            np.isfinite(model.decode_seconds)
-            and model.decode_seconds > 0
-            and np.isfinite(model.prefill_seconds_per_token)
-            and model.prefill_seconds_per_token >= 0
+            np.isfinite(pace.decode_seconds)
+            and pace.decode_seconds > 0
+            and np.isfinite(pace.prefill_seconds_per_token)
+            and pace.prefill_seconds_per_token >= 0
         ):
             raise DataFrameError(
-                f"the {model.source} latency of {model.quantization} is no time: "
-                f"{model.decode_seconds} s per token, "
-                f"{model.prefill_seconds_per_token} s per prompt token"
+                f"the {pace.source} latency of {pace.quantization} is no time: "
+                f"{pace.decode_seconds} s per token, "
+                f"{pace.prefill_seconds_per_token} s per prompt token"
             )
-        models[model.quantization] = model
+        members[pace.quantization] = pace
     return sources
 
 
 def _missing_latencies(
-    quantizations: Sequence[str], sources: dict[str, dict[str, LatencyModel]]
+    quantizations: Sequence[str], sources: dict[str, dict[str, Pace]]
 ) -> list[str]:
     return [
         f"No {source} latency for {', '.join(missing)}: left out there."
-        for source, models in sources.items()
-        if (missing := [q for q in quantizations if q not in models])
+        for source, paces in sources.items()
+        if (missing := [q for q in quantizations if q not in paces])
     ]
 
 
@@ -307,37 +262,32 @@ def _choices(
     groups: Sequence[AnswerGroup], budgets: Sequence[int], resamples: int, seed: int
 ) -> list[_Choice]:
     weights = resampling_weights(len(groups[0].question_ids), resamples, seed)
-    stated = {g.stated_budget for g in groups if g.stated_budget is not None}
+    told = {g.budget_tokens for g in groups if g.budget_tokens is not None}
     choices: list[_Choice] = []
     for group in groups:
-        if group.stated_budget is None:
-            grid = budget_grid(group.longest, [*budgets, *stated])
-            limits: list[tuple[int | None, int]] = [(b, b) for b in grid]
-            limits.append((None, group.longest))
-        else:
-            limits = [(group.stated_budget, group.stated_budget)]
-        correct = group.correct([tokens for _, tokens in limits])
+        outcomes = group.outcomes([*budgets, *told])
+        correct = group.correct([outcome.tokens for outcome in outcomes])
         resampled = weights @ correct.astype(np.float32)
         choices.extend(
             _Choice(
                 quantization=group.quantization,
                 prompt=group.prompt,
-                stated=group.stated_budget is not None,
-                budget=budget,
-                tokens=tokens,
+                strategy=group.strategy,
+                budget=outcome.budget_tokens,
+                tokens=outcome.tokens,
                 mean_prompt_tokens=group.mean_prompt_tokens,
                 correct=correct[:, index],
                 resampled=resampled[:, index],
             )
-            for index, (budget, tokens) in enumerate(limits)
+            for index, outcome in enumerate(outcomes)
         )
     return choices
 
 
-def _seconds(model: LatencyModel, choice: _Choice, mapping: Mapping) -> float:
+def _seconds(pace: Pace, choice: _Choice, mapping: Mapping) -> float:
     if mapping == "ratio":
-        return choice.tokens * model.decode_seconds
-    return model.seconds(choice.mean_prompt_tokens, choice.tokens)
+        return choice.tokens * pace.decode_seconds
+    return pace.seconds(choice.mean_prompt_tokens, choice.tokens)
 
 
 def _matched_row(timed: _Timed, source: str) -> dict[str, object]:
@@ -345,7 +295,7 @@ def _matched_row(timed: _Timed, source: str) -> dict[str, object]:
     return {
         "quantization": choice.quantization,
         "prompt": choice.prompt,
-        "stated": choice.stated,
+        "strategy": choice.strategy,
         "budget_tokens": choice.budget,
         "seconds": timed.seconds,
         "accuracy": choice.accuracy,
@@ -388,8 +338,8 @@ def _crossover_rows(
     timed: Sequence[_Timed], source: str, quantizations: Sequence[str]
 ) -> Iterator[dict[str, object]]:
     prompts = sorted({t.choice.prompt for t in timed})
-    families: list[tuple[str, bool | None]] = [(ANY_PROMPT, None), *product(prompts, (False, True))]
-    for prompt, stated in families:
+    families: list[tuple[str, str | None]] = [(ANY_PROMPT, None), *product(prompts, strategies())]
+    for prompt, strategy in families:
         curves = {
             q: _curve(members)
             for q in quantizations
@@ -399,13 +349,13 @@ def _crossover_rows(
                     for t in timed
                     if t.choice.quantization == q
                     and prompt in (ANY_PROMPT, t.choice.prompt)
-                    and stated in (None, t.choice.stated)
+                    and strategy in (None, t.choice.strategy)
                 ]
             )
         }
         for first, second in combinations(curves, 2):
             found = compare(curves[first], curves[second], len(timed[0].choice.correct))
-            row = {"latency_source": source, "prompt": prompt, "stated": stated}
+            row = {"latency_source": source, "prompt": prompt, "strategy": strategy}
             yield from ({**row, **r} for r in _pair_rows(first, second, found))
 
 
@@ -447,7 +397,8 @@ def _score_row(group: AnswerGroup) -> dict[str, object]:
     return {
         "quantization": group.quantization,
         "prompt": group.prompt,
-        "stated_budget": group.stated_budget,
+        "strategy": group.strategy,
+        "budget_tokens": group.budget_tokens,
         "n": n,
         "accuracy": right / n,
         "accuracy_low": low,

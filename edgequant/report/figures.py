@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
+import numpy.typing as npt
 
+from edgequant.answers.strategies.registry import strategies
+from edgequant.answers.strategies.stated import NAME as STATED
+from edgequant.answers.strategies.truncate import NAME as TRUNCATE
 from edgequant.core.errors import ToolMissingError
+from edgequant.core.tables import records
 from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import (
     GRID,
@@ -28,6 +32,8 @@ from edgequant.report.words import crossovers_at_the_top
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
 SIZE_INCHES = (5.4, 3.9)
 _LEGEND_COLUMNS = 5
@@ -77,7 +83,7 @@ class Figure:
     title: str
     description: str
     svg: str
-    data: pl.DataFrame
+    data: pd.DataFrame
 
     def inline(self) -> str:
         """The SVG for inside the page: its inks follow the page's theme, its ids are its own."""
@@ -101,17 +107,17 @@ class Figure:
 
 
 def draw_figures(
-    matched: pl.DataFrame,
-    crossovers: pl.DataFrame,
-    latency: pl.DataFrame,
+    matched: pd.DataFrame,
+    crossovers: pd.DataFrame,
+    latency: pd.DataFrame,
     styles: Mapping[str, SeriesStyle],
     latency_source: str,
 ) -> list[Figure]:
     """Draw all figures of a report.
 
     Args:
-        matched: accuracy against seconds, see ``MATCHED_SCHEMA``.
-        crossovers: see ``CROSSOVER_SCHEMA``.
+        matched: accuracy against seconds, see :data:`edgequant.core.schemas.MATCHED`.
+        crossovers: see :data:`edgequant.core.schemas.CROSSOVERS`.
         latency: one row for each token.
         styles: one for each quantization, in the order of the legends.
         latency_source: label of the latency rows.
@@ -221,17 +227,17 @@ def _seconds_axis(axes: Any, low: float, high: float) -> None:
 
 
 def _latency_figures(
-    latency: pl.DataFrame, styles: Mapping[str, SeriesStyle], source: str
+    latency: pd.DataFrame, styles: Mapping[str, SeriesStyle], source: str
 ) -> Iterator[Figure]:
     """The share of tokens that were generated within a time."""
-    decode = latency.filter(pl.col("phase") == "decode").filter(pl.col("seconds").is_not_null())
+    decode = latency[(latency["phase"] == "decode") & latency["seconds"].notna()]
     present = [q for q in styles if q in set(decode["quantization"].to_list())]
     if not present:
         return
     figure, axes = _axes(legend_rows=_legend_rows(len(present)))
     handles, low, high = [], math.inf, 0.0
     for name in present:
-        values = np.sort(decode.filter(pl.col("quantization") == name)["seconds"].to_numpy())
+        values = np.sort(_floats(decode[decode["quantization"] == name]["seconds"]))
         shares = np.arange(1, len(values) + 1) / len(values)
         style = styles[name]
         axes.step(
@@ -261,9 +267,9 @@ def _latency_figures(
         title="Share of tokens decoded within a time; the mark is the median",
         description="Distribution of the seconds per decoded token of each quantization.",
         svg=_svg(figure),
-        data=decode.select(
-            c for c in ("quantization", "repeat", "index", "seconds") if c in decode.columns
-        ),
+        data=decode[
+            [c for c in ("quantization", "repeat", "index", "seconds") if c in decode.columns]
+        ],
     )
 
 
@@ -279,21 +285,27 @@ def _fine_seconds_axis(axes: Any, low: float, high: float) -> None:
     _log_axis(axes, low, high, [float(f"{t:.6g}") for t in ticks], tick_duration)
 
 
-def _one_source(matched: pl.DataFrame) -> pl.DataFrame:
+def _one_source(matched: pd.DataFrame) -> pd.DataFrame:
     """Rows of each budget once: accuracy does not depend on where seconds come from."""
-    return matched.unique(
-        subset=["quantization", "prompt", "stated", "budget_tokens"], keep="first"
-    ).sort("quantization", "prompt", "stated", "budget_tokens", nulls_last=True)
+    key = ["quantization", "prompt", "strategy", "budget_tokens"]
+    once = matched.drop_duplicates(key, keep="first")
+    # Strategies in the order of their registry, as matching has them.
+    order = {name: place for place, name in enumerate(strategies())}
+    return (
+        once.assign(place=once["strategy"].map(order))
+        .sort_values(["quantization", "prompt", "place", "budget_tokens"], na_position="last")
+        .drop(columns="place")
+    )
 
 
-def _token_figures(matched: pl.DataFrame, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
+def _token_figures(matched: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     rows = _one_source(matched)
     for prompt in sorted(set(rows["prompt"].to_list())):
-        data = rows.filter(pl.col("prompt") == prompt).drop("seconds", "latency_source")
+        data = rows[rows["prompt"] == prompt].drop(columns=["seconds", "latency_source"])
         # "No limit" is the last budget's accuracy over again.
-        limited = data.filter(pl.col("budget_tokens").is_not_null())
+        limited = data[data["budget_tokens"].notna()]
         svg = _accuracy_svg(
-            limited.with_columns(x=pl.col("budget_tokens").cast(pl.Float64)),
+            limited.assign(x=limited["budget_tokens"]),
             styles,
             label="Token budget",
             seconds=False,
@@ -310,11 +322,11 @@ def _token_figures(matched: pl.DataFrame, styles: Mapping[str, SeriesStyle]) -> 
 
 
 def _second_figures(
-    matched: pl.DataFrame, crossovers: pl.DataFrame, styles: Mapping[str, SeriesStyle]
+    matched: pd.DataFrame, crossovers: pd.DataFrame, styles: Mapping[str, SeriesStyle]
 ) -> Iterator[Figure]:
-    for source in dict.fromkeys(matched["latency_source"].to_list()):
-        of_source = matched.filter(pl.col("latency_source") == source)
-        marks = crossovers.filter((pl.col("latency_source") == source) & pl.col("confident"))
+    for source in matched["latency_source"].unique():
+        of_source = matched[matched["latency_source"] == source]
+        marks = crossovers[(crossovers["latency_source"] == source) & crossovers["confident"]]
         label = SOURCE_LABELS.get(source, source)
         axis = f"Seconds for an answer ({label.lower()})"
         envelope = best_within_time(of_source)
@@ -326,14 +338,14 @@ def _second_figures(
             f"for each quantization, {label}.",
             svg=_envelope_svg(
                 envelope,
-                crossovers_at_the_top(marks.filter(pl.col("prompt") == ANY_PROMPT), of_source),
+                crossovers_at_the_top(marks[marks["prompt"] == ANY_PROMPT], of_source),
                 styles,
                 axis,
             ),
             data=envelope,
         )
         for prompt in sorted(set(of_source["prompt"].to_list())):
-            data = of_source.filter(pl.col("prompt") == prompt)
+            data = of_source[of_source["prompt"] == prompt]
             yield Figure(
                 name=f"accuracy-seconds-{_slug(source)}-{_slug(prompt)}",
                 group=f"seconds-{source}",
@@ -341,88 +353,95 @@ def _second_figures(
                 description=f"Accuracy against the seconds of an answer for the prompt {prompt}, "
                 f"one line for each quantization, with 95 % intervals, {label}.",
                 svg=_accuracy_svg(
-                    data.with_columns(x=pl.col("seconds")),
+                    data.assign(x=data["seconds"]),
                     styles,
                     label=axis,
                     seconds=True,
                     marks=crossovers_at_the_top(
-                        marks.filter((pl.col("prompt") == prompt) & ~pl.col("stated")),
-                        data.filter(~pl.col("stated")),
+                        marks[(marks["prompt"] == prompt) & (marks["strategy"] == TRUNCATE)],
+                        data[data["strategy"] == TRUNCATE],
                     ),
                 ),
                 data=data,
             )
 
 
-def best_within_time(matched: pl.DataFrame) -> pl.DataFrame:
+def best_within_time(matched: pd.DataFrame) -> pd.DataFrame:
     """For each quantization the choices that beat every quicker one, by seconds."""
-    ordered = matched.sort(
-        ["quantization", "seconds", "accuracy"], descending=[False, False, True], nulls_last=True
+    ordered = matched.sort_values(
+        ["quantization", "seconds", "accuracy"], ascending=[True, True, False], na_position="last"
     )
-    earlier = pl.col("accuracy").cum_max().shift(1).over("quantization").fill_null(0.0)
-    return ordered.filter(pl.col("accuracy") > earlier)
+    so_far = ordered.groupby("quantization")["accuracy"].cummax()
+    earlier = so_far.groupby(ordered["quantization"]).shift(1).fillna(0.0)
+    return ordered[ordered["accuracy"] > earlier]
 
 
 def _accuracy_svg(
-    data: pl.DataFrame,
+    data: pd.DataFrame,
     styles: Mapping[str, SeriesStyle],
     *,
     label: str,
     seconds: bool,
-    marks: pl.DataFrame | None = None,
+    marks: pd.DataFrame | None = None,
 ) -> str:
     present = [q for q in styles if q in set(data["quantization"].to_list())]
-    stated = data.filter(pl.col("stated"))
-    figure, axes = _axes(legend_rows=_legend_rows(len(present) + (stated.height > 0)))
+    told = data[data["strategy"] != TRUNCATE]
+    figure, axes = _axes(legend_rows=_legend_rows(len(present) + (len(told) > 0)))
     for name in present:
         style = styles[name]
-        line = data.filter((pl.col("quantization") == name) & ~pl.col("stated")).sort("x")
+        line = data[(data["quantization"] == name) & (data["strategy"] == TRUNCATE)]
+        line = line.sort_values("x", kind="stable")
         _band(axes, line, style)
         axes.plot(
-            line["x"], line["accuracy"], color=style.colour, linestyle=style.dash, linewidth=1.8
-        )
-        if line.height:
+            _floats(line["x"]), _floats(line["accuracy"]), color=style.colour,
+            linestyle=style.dash, linewidth=1.8,
+        )  # fmt: skip
+        if len(line):
             axes.plot(
-                line["x"][-1:], line["accuracy"][-1:], color=style.colour, marker=style.marker,
-                markersize=5,
+                _floats(line["x"])[-1:], _floats(line["accuracy"])[-1:], color=style.colour,
+                marker=style.marker, markersize=5,
             )  # fmt: skip
-        points = stated.filter(pl.col("quantization") == name)
-        _points(axes, points, points["x"], style, hollow=True)
-    answering = data.filter(pl.col("accuracy") > 0)["x"]
+        points = told[told["quantization"] == name]
+        _points(axes, points, _floats(points["x"]), style, hollow=True)
+    answering = data[data["accuracy"] > 0]["x"]
     low = float(_smallest(answering, data["x"]))
-    high = float(data["x"].max())  # type: ignore[arg-type]
+    high = float(data["x"].max())
     if seconds:
         _seconds_axis(axes, low / 1.25, high * 1.12)
     else:
         _log_axis(axes, low / 1.25, high * 1.12, [2.0**k for k in range(16)], lambda t: f"{t:.0f}")
-    _percent_axis(axes, float(data["accuracy_high"].max()))  # type: ignore[arg-type]
+    _percent_axis(axes, float(data["accuracy_high"].max()))
     axes.set_xlabel(label)
     if marks is not None:
         _mark_crossovers(axes, marks)
     handles = [_handle(q, styles[q]) for q in present]
-    _legend(figure, [*handles, _stated_handle()] if stated.height else handles)
+    _legend(figure, [*handles, _stated_handle()] if len(told) else handles)
     return _svg(figure)
 
 
-def _smallest(values: pl.Series, otherwise: pl.Series) -> float:
+def _smallest(values: pd.Series[Any], otherwise: pd.Series[Any]) -> float:
     chosen = values if len(values) else otherwise
-    chosen = chosen.filter(chosen > 0)
-    return float(chosen.min()) if len(chosen) else 1.0  # type: ignore[arg-type]
+    chosen = chosen[chosen > 0]
+    return float(chosen.min()) if len(chosen) else 1.0
 
 
-def _band(axes: Any, line: pl.DataFrame, style: SeriesStyle, step: str | None = None) -> None:
+def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    return column.to_numpy(dtype=np.float64)
+
+
+def _band(axes: Any, line: pd.DataFrame, style: SeriesStyle, step: str | None = None) -> None:
     axes.fill_between(
-        line["x"], line["accuracy_low"], line["accuracy_high"], color=style.colour, alpha=0.13,
-        linewidth=0, step=step,
+        _floats(line["x"]), _floats(line["accuracy_low"]), _floats(line["accuracy_high"]),
+        color=style.colour, alpha=0.13, linewidth=0, step=step,
     )  # fmt: skip
 
 
-def _points(axes: Any, rows: pl.DataFrame, x: Any, style: SeriesStyle, *, hollow: bool) -> None:
-    if not rows.height:
+def _points(axes: Any, rows: pd.DataFrame, x: Any, style: SeriesStyle, *, hollow: bool) -> None:
+    if not len(rows):
         return
-    accuracy = rows["accuracy"].to_numpy()
+    accuracy = _floats(rows["accuracy"])
     errors = np.stack(
-        [accuracy - rows["accuracy_low"].to_numpy(), rows["accuracy_high"].to_numpy() - accuracy]
+        [accuracy - _floats(rows["accuracy_low"]), _floats(rows["accuracy_high"]) - accuracy]
     )
     axes.errorbar(
         x, accuracy, yerr=np.maximum(errors, 0), fmt=style.marker, color=style.colour, markersize=5,
@@ -432,38 +451,40 @@ def _points(axes: Any, rows: pl.DataFrame, x: Any, style: SeriesStyle, *, hollow
 
 
 def _envelope_svg(
-    envelope: pl.DataFrame, marks: pl.DataFrame, styles: Mapping[str, SeriesStyle], label: str
+    envelope: pd.DataFrame, marks: pd.DataFrame, styles: Mapping[str, SeriesStyle], label: str
 ) -> str:
+    import pandas as pd
+
     present = [q for q in styles if q in set(envelope["quantization"].to_list())]
     figure, axes = _axes(legend_rows=_legend_rows(len(present)))
     if not present:
         axes.text(0.5, 0.5, "no right answer", transform=axes.transAxes, ha="center")
         return _svg(figure)
-    low = float(envelope["seconds"].min()) / 1.25  # type: ignore[arg-type]
-    high = float(envelope["seconds"].max()) * 1.5  # type: ignore[arg-type]
+    low = float(envelope["seconds"].min()) / 1.25
+    high = float(envelope["seconds"].max()) * 1.5
     low = low if low > 0 else high / 1000
     for name in present:
-        rows = envelope.filter(pl.col("quantization") == name).sort("seconds")
+        rows = envelope[envelope["quantization"] == name].sort_values("seconds", kind="stable")
+        rows = rows.assign(x=rows["seconds"])
         # What the last choice reaches, it also reaches with more time.
-        last = rows.tail(1).with_columns(seconds=pl.lit(high))
-        line = pl.concat([rows, last]).with_columns(x=pl.col("seconds"))
+        line = pd.concat([rows, rows.tail(1).assign(x=high)])
         style = styles[name]
         _band(axes, line, style, step="post")
         axes.step(
-            line["x"], line["accuracy"], where="post", color=style.colour, linestyle=style.dash,
-            linewidth=2,
+            _floats(line["x"]), _floats(line["accuracy"]), where="post", color=style.colour,
+            linestyle=style.dash, linewidth=2,
         )  # fmt: skip
     _seconds_axis(axes, low, high)
-    _percent_axis(axes, float(envelope["accuracy_high"].max()))  # type: ignore[arg-type]
+    _percent_axis(axes, float(envelope["accuracy_high"].max()))
     axes.set_xlabel(label)
     _mark_crossovers(axes, marks)
     _legend(figure, [_handle(q, styles[q], marker=False) for q in present])
     return _svg(figure)
 
 
-def _mark_crossovers(axes: Any, marks: pl.DataFrame) -> None:
+def _mark_crossovers(axes: Any, marks: pd.DataFrame) -> None:
     """A line where a lead changes hands beyond chance, its 95 % interval in grey."""
-    shown = list(marks.sort("seconds").head(4).iter_rows(named=True))
+    shown = records(marks.sort_values("seconds", kind="stable").head(4))
     if not shown:
         return
     # Room above the data for the labels.
@@ -494,26 +515,28 @@ def _position(axes: Any, seconds: float) -> float:
     return (math.log(max(seconds, 1e-12)) - low) / (high - low)
 
 
-def _stated_figures(matched: pl.DataFrame, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
+def _stated_figures(matched: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     """The same budget, told to the model or only cut."""
-    rows = _one_source(matched).filter(pl.col("budget_tokens").is_not_null())
-    for prompt in sorted(set(rows.filter(pl.col("stated"))["prompt"].to_list())):
-        of_prompt = rows.filter(pl.col("prompt") == prompt).drop("seconds", "latency_source")
-        budgets = sorted(set(of_prompt.filter(pl.col("stated"))["budget_tokens"].to_list()))
-        data = of_prompt.filter(pl.col("budget_tokens").is_in(budgets))
+    rows = _one_source(matched)
+    rows = rows[rows["budget_tokens"].notna() & rows["strategy"].isin([TRUNCATE, STATED])]
+    for prompt in sorted(set(rows[rows["strategy"] == STATED]["prompt"])):
+        of_prompt = rows[rows["prompt"] == prompt].drop(columns=["seconds", "latency_source"])
+        budgets = sorted(set(of_prompt[of_prompt["strategy"] == STATED]["budget_tokens"]))
+        data = of_prompt[of_prompt["budget_tokens"].isin(budgets)]
         present = [q for q in styles if q in set(data["quantization"].to_list())]
         figure, axes = _axes(legend_rows=_legend_rows(len(present) + 1))
         for index, name in enumerate(present):
             style = styles[name]
             offset = (index - (len(present) - 1) / 2) * 0.75 / max(len(present), 2)
             both = {
-                stated: data.filter((pl.col("quantization") == name) & (pl.col("stated") == stated))
-                .sort("budget_tokens")
-                for stated in (False, True)
-            }  # fmt: skip
+                strategy: data[
+                    (data["quantization"] == name) & (data["strategy"] == strategy)
+                ].sort_values("budget_tokens")
+                for strategy in (TRUNCATE, STATED)
+            }
             for place, budget in enumerate(budgets):
                 pair = [
-                    frame.filter(pl.col("budget_tokens") == budget)["accuracy"].to_list()
+                    list(frame[frame["budget_tokens"] == budget]["accuracy"])
                     for frame in both.values()
                 ]
                 if all(pair):
@@ -522,13 +545,14 @@ def _stated_figures(matched: pl.DataFrame, styles: Mapping[str, SeriesStyle]) ->
                         [pair[0][0], pair[1][0]],
                         color=style.colour, linewidth=1.4, alpha=0.6,
                     )  # fmt: skip
-            for stated, shift in ((False, -0.04), (True, 0.04)):
-                x = [budgets.index(b) + offset + shift for b in both[stated]["budget_tokens"]]
-                _points(axes, both[stated], x, style, hollow=stated)
+            for strategy, shift in ((TRUNCATE, -0.04), (STATED, 0.04)):
+                points = both[strategy]
+                x = [budgets.index(b) + offset + shift for b in points["budget_tokens"]]
+                _points(axes, points, x, style, hollow=strategy == STATED)
         axes.set_xticks(range(len(budgets)), [str(b) for b in budgets])
         axes.grid(axis="x", visible=False)
         axes.set_xlabel("Token budget")
-        _percent_axis(axes, float(data["accuracy_high"].max()))  # type: ignore[arg-type]
+        _percent_axis(axes, float(data["accuracy_high"].max()))
         _legend(figure, [*(_handle(q, styles[q]) for q in present), _stated_handle()])
         yield Figure(
             name=f"stated-{_slug(prompt)}",

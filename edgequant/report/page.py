@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from edgequant.core.errors import ToolMissingError
-from edgequant.latency.pace import LatencyModel
+from edgequant.core.tables import csv_text, records, values
+from edgequant.latency.pace import Pace
 from edgequant.latency.statistics import LatencySummary, summarize
 from edgequant.matching.match import ANY_PROMPT, order_quantizations
 from edgequant.models.contents import describe_tensors
@@ -28,6 +28,7 @@ from edgequant.report.style import (
     tick_duration,
 )
 from edgequant.report.words import (
+    budget_words,
     crossovers_at_the_top,
     describe_crossovers,
     describe_prompt_crossovers,
@@ -37,6 +38,9 @@ from edgequant.report.words import (
     label,
     nothing_right,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIGURES_FOLDER = "figures"
 _WHAT_IFS = ("predicted", "study")
@@ -60,7 +64,7 @@ class SourceView:
     notes: list[str]
     note_of: dict[str, str]
     best: list[dict[str, object]]
-    models: list[LatencyModel]
+    paces: list[Pace]
     overview: list[Figure]
     figures: list[Figure]
 
@@ -85,7 +89,7 @@ def write_report(out: Path, inputs: ReportInputs) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
         _write(folder / f"{figure.name}.svg", figure.svg)
-        _write(folder / f"{figure.name}.csv", figure.data.write_csv())
+        _write(folder / f"{figure.name}.csv", csv_text(figure.data))
     path = out / REPORT_NAME
     _write(path, page)
     return path
@@ -114,6 +118,7 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
     )
     environment.globals.update(
         between=interval_words,
+        budget_words=budget_words,
         describe_tensors=describe_tensors,
         name_only={m.quantization for m in inputs.manifest.models if not m.holds_named_type},
         same_as={m.quantization: m.same_as for m in inputs.manifest.models if m.same_as},
@@ -128,24 +133,25 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
     )
     manifest = inputs.manifest
     order = _order(inputs)
+    summaries = summarize(inputs.latency)
     return environment.get_template("report.html.j2").render(
         manifest=manifest,
         styles=series_styles(order),
         order=order,
         sources=_sources(inputs, drawn, order),
         matched=inputs.matched,
-        summaries=_ordered(summarize(inputs.latency), order),
-        fastest=_fastest(summarize(inputs.latency)),
+        summaries=_ordered(summaries, order),
+        fastest=_fastest(summaries),
         board_label=label(manifest.board.latency_source),
         figures={group: list(members) for group, members in _grouped(drawn).items()},
-        scores=inputs.matched.scores.to_dicts(),
+        scores=records(inputs.matched.scores),
         nothing=nothing_right(inputs.matched.scores, inputs.matched.matched),
-        example=_example(inputs.answers, order),
+        example=_example(inputs, order),
         profile=_flatten(manifest.board.profile),
         facts=_flatten(manifest.board.facts),
         generation=_flatten(manifest.generation),
         parameters=_flatten(manifest.experiment.parameters),
-        n=int(inputs.matched.scores["n"].max() or 0),  # type: ignore[arg-type]
+        n=max(values(inputs.matched.scores["n"]), default=0),
     )
 
 
@@ -188,7 +194,7 @@ def _sources(
     inputs: ReportInputs, figures: Sequence[Figure], order: Sequence[str]
 ) -> list[SourceView]:
     matched = inputs.matched
-    models = inputs.manifest.latency_models
+    paces = inputs.manifest.paces
     nothing = nothing_right(matched.scores, matched.matched)
     misnamed = {m.quantization for m in inputs.manifest.models if not m.holds_named_type}
     # Between two names of the same tensors there is no speed to explain.
@@ -198,14 +204,14 @@ def _sources(
     names.sort(key=lambda name: name in _WHAT_IFS)
     views = []
     for name in names:
-        of_source = matched.crossovers.filter(pl.col("latency_source") == name)
-        sure = of_source.filter(pl.col("confident"))
-        overall = sure.filter(pl.col("prompt") == ANY_PROMPT)
-        of_points = matched.matched.filter(pl.col("latency_source") == name)
+        of_source = matched.crossovers[matched.crossovers["latency_source"] == name]
+        sure = of_source[of_source["confident"]]
+        overall = sure[sure["prompt"] == ANY_PROMPT]
+        of_points = matched.matched[matched.matched["latency_source"] == name]
         at_the_top = _whole_pairs(overall, crossovers_at_the_top(overall, of_points))
-        own_models = [m for m in models if m.source == name]
+        own_paces = [p for p in paces if p.source == name]
         own = [q for q in order if q in set(of_points["quantization"].to_list())]
-        notes = list(dict.fromkeys(m.note.rstrip(".") for m in own_models if m.note))
+        notes = list(dict.fromkeys(p.note.rstrip(".") for p in own_paces if p.note))
         places = {quantization: place for place, quantization in enumerate(order)}
         views.append(
             SourceView(
@@ -220,18 +226,18 @@ def _sources(
                 prompt_crossovers=describe_prompt_crossovers(sure, name, (own[0], own[-1]))
                 if len(own) == 2
                 else [],
-                more=overall.height > at_the_top.height,
-                crossover_rows=sure.to_dicts(),
+                more=len(overall) > len(at_the_top),
+                crossover_rows=records(sure),
                 uncertain=_uncertain(of_source),
-                why=explain_speed(models, name, distinct, misnamed),
+                why=explain_speed(paces, name, distinct, misnamed),
                 notes=notes if len(notes) == 1 else [],
-                note_of={m.quantization: m.note for m in own_models if m.note}
+                note_of={p.quantization: p.note for p in own_paces if p.note}
                 if len(notes) > 1
                 else {},
-                best=matched.best.filter(pl.col("latency_source") == name).to_dicts(),
-                models=sorted(
-                    own_models,
-                    key=lambda m: places.get(m.quantization, len(places)),
+                best=records(matched.best[matched.best["latency_source"] == name]),
+                paces=sorted(
+                    own_paces,
+                    key=lambda p: places.get(p.quantization, len(places)),
                 ),
                 overview=[f for f in figures if f.group == f"best-{name}"],
                 figures=[f for f in figures if f.group == f"seconds-{name}"],
@@ -249,53 +255,51 @@ def _meaning(source: str, manifest: RunManifest) -> str:
     return SOURCE_MEANINGS.get(source, "")
 
 
-def _whole_pairs(crossovers: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
+def _whole_pairs(crossovers: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """All changes of lead between the pairs of the chosen ones."""
-    pairs = {
-        frozenset(pair)
-        for pair in chosen.select("first_quantization", "second_quantization").iter_rows()
-    }
-    kept = [
-        frozenset(pair) in pairs
-        for pair in crossovers.select("first_quantization", "second_quantization").iter_rows()
-    ]
-    return crossovers.filter(pl.Series(kept, dtype=pl.Boolean))
+    pairs = set(_pairs(chosen))
+    return crossovers.loc[[pair in pairs for pair in _pairs(crossovers)]]
 
 
-def _uncertain(crossovers: pl.DataFrame) -> list[str]:
+def _pairs(crossovers: pd.DataFrame) -> list[frozenset[str]]:
+    columns = (crossovers["first_quantization"], crossovers["second_quantization"])
+    return [frozenset(pair) for pair in zip(*columns, strict=True)]
+
+
+def _uncertain(crossovers: pd.DataFrame) -> list[str]:
     """Pairs whose curves cross, over all prompts, but by no more than chance."""
-    rows = crossovers.filter(~pl.col("confident") & (pl.col("prompt") == ANY_PROMPT))
+    rows = crossovers[~crossovers["confident"] & (crossovers["prompt"] == ANY_PROMPT)]
     return [
         f"{row['first_quantization']} and {row['second_quantization']} ({row['sign_changes']}×)"
-        for row in rows.iter_rows(named=True)
+        for row in records(rows)
     ]
 
 
-def _example(answers: pl.DataFrame | None, order: Sequence[str]) -> dict[str, object] | None:
+def _example(inputs: ReportInputs, order: Sequence[str]) -> dict[str, object] | None:
     """One question with the answers of every quantization, to see what was graded."""
-    needed = {"quantization", "prompt", "stated_budget", "question_id", "text", "expected_answer"}
-    if answers is None or not needed <= set(answers.columns) or answers.is_empty():
+    answers, questions = inputs.answers, inputs.questions
+    if answers is None or questions is None:
         return None
-    plain = answers.filter(pl.col("stated_budget").is_null())
-    if plain.is_empty():
+    plain = answers[answers["budget_tokens"].isna()]
+    if plain.empty:
         return None
-    first = plain.sort("question_id", "prompt").row(0, named=True)
+    (first,) = records(plain.sort_values(["question_id", "prompt"], kind="stable").head(1))
     places = {name: place for place, name in enumerate(order)}
-    rows = plain.filter(
-        (pl.col("question_id") == first["question_id"]) & (pl.col("prompt") == first["prompt"])
-    ).to_dicts()
+    same = (plain["question_id"] == first["question_id"]) & (plain["prompt"] == first["prompt"])
+    rows = records(plain[same])
     rows.sort(key=lambda row: places.get(row["quantization"], len(places)))
+    gold = questions[questions["question_id"] == first["question_id"]]["expected_answer"]
     return {
         "question_id": first["question_id"],
         "prompt": first["prompt"],
-        "rendered": first.get("rendered_prompt"),
-        "expected": first["expected_answer"],
+        "rendered": first["rendered_prompt"],
+        "expected": next(iter(values(gold)), None),
         "answers": [
             {
                 "quantization": row["quantization"],
                 "text": row["text"][:4000],
-                "tokens": len(row["token_ids"]) if "token_ids" in row else None,
-                "stop_reason": row.get("stop_reason"),
+                "tokens": len(row["token_ids"]),
+                "stop_reason": row["stop_reason"],
             }
             for row in rows
         ],

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgequant import __version__
 from edgequant.core.artefact import FileRecord, file_records, write_json
-from edgequant.core.errors import ArtefactError, DataFrameError
-from edgequant.latency.pace import LatencyModel
+from edgequant.core.errors import ArtefactError
+from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
+from edgequant.core.tables import read_table
+from edgequant.latency.pace import Pace
 from edgequant.matching.files import read_matched
 from edgequant.matching.match import RESAMPLES, SEED, Mapping, MatchedResult
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MANIFEST_NAME = "manifest.json"
-LATENCY_NAME = "latency.parquet"
-ANSWERS_NAME = "answers.parquet"
+LATENCY_NAME = LATENCY.file
+ANSWERS_NAME = ANSWERS.file
+QUESTIONS_NAME = QUESTIONS.file
 REPORT_NAME = "report.html"
-RUN_SCHEMA_VERSION = 1
+RUN_SCHEMA_VERSION = 2
 
 
 class _Record(BaseModel):
@@ -113,7 +119,7 @@ class RunManifest(_Record):
     models: list[ModelRecord]
     model_notes: list[str] = Field(default_factory=list)
     """What a reader of the quantizations' names would take wrongly."""
-    latency_models: list[LatencyModel]
+    paces: list[Pace]
     """Of every source: what matching was given."""
     inputs: dict[str, str]
     """Name of every input to its SHA-256 (or to a stage's key)."""
@@ -136,12 +142,14 @@ class ReportInputs:
         manifest: the run's manifest.
         latency: one row for each load, prefill and token; as ``measure`` writes it.
         answers: as ``generate`` writes them; None leaves the example answers out.
+        questions: with the right answers; None leaves them out as well.
         matched: the result of matching.
     """
 
     manifest: RunManifest
-    latency: pl.DataFrame
-    answers: pl.DataFrame | None
+    latency: pd.DataFrame
+    answers: pd.DataFrame | None
+    questions: pd.DataFrame | None
     matched: MatchedResult
 
 
@@ -155,8 +163,9 @@ def load_run(folder: Path) -> ReportInputs:
     manifest = read_run_manifest(folder)
     return ReportInputs(
         manifest=manifest,
-        latency=read_parquet(folder / LATENCY_NAME),
-        answers=read_parquet(folder / ANSWERS_NAME),
+        latency=read_table(folder / LATENCY_NAME, LATENCY),
+        answers=read_table(folder / ANSWERS_NAME, ANSWERS),
+        questions=read_table(folder / QUESTIONS_NAME, QUESTIONS),
         matched=read_matched(
             folder, mapping=manifest.match.mapping, notes=tuple(manifest.match.notes)
         ),
@@ -203,16 +212,3 @@ def refresh_file_records(folder: Path) -> None:
     write_json(
         path, manifest.model_copy(update={"files": file_records(folder)}).model_dump(mode="json")
     )
-
-
-def read_parquet(path: Path) -> pl.DataFrame:
-    """Read a Parquet file.
-
-    Raises:
-        DataFrameError: it is missing or not Parquet.
-    """
-    try:
-        with path.open("rb") as stream:
-            return pl.read_parquet(stream)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataFrameError(f"cannot be read as Parquet: {error}", subject=path) from error

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from edgequant.latency.pace import LatencyModel
+from edgequant.answers.strategies.truncate import NAME as TRUNCATE
+from edgequant.core.tables import records
+from edgequant.latency.pace import Pace
 from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import SOURCE_LABELS, duration, tick_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def rounded_percent(share: float) -> str:
     """A share without digits behind the point."""
     return f"{share * 100:.0f} %"
+
+
+def budget_words(strategy: str) -> str:
+    """How a strategy keeps its budget: "hard" where it is only cut."""
+    return "hard" if strategy == TRUNCATE else strategy
 
 
 def describe_choice(row: Mapping[str, object]) -> str:
@@ -23,31 +31,31 @@ def describe_choice(row: Mapping[str, object]) -> str:
     if budget is None:
         limit = "no limit"
     else:
-        limit = f"{'stated' if row['stated'] else 'hard'} budget of {budget} tokens"
+        limit = f"{budget_words(str(row['strategy']))} budget of {budget} tokens"
     return f"prompt “{row['prompt']}”, {limit}"
 
 
-def nothing_right(scores: pl.DataFrame, matched: pl.DataFrame) -> str | None:
+def nothing_right(scores: pd.DataFrame, matched: pd.DataFrame) -> str | None:
     """What to say where no answer is right, whole or cut at any budget; None where one is.
 
     Args:
-        scores: one row for each quantization, prompt and stated budget: whole answers.
+        scores: one row for each quantization, prompt, strategy and told budget: whole answers.
         matched: accuracy against seconds: the same answers at every budget.
     """
     # A box that is right may be overwritten later: cut before that, the answer is right.
-    if scores.is_empty() or scores["accuracy"].max() != 0 or (matched["accuracy"] > 0).any():
+    if scores.empty or scores["accuracy"].max() != 0 or (matched["accuracy"] > 0).any():
         return None
     answers = int(scores["n"].sum())
     text = f"None of the {answers} answers is right"
     # Runs of before this was counted do not know.
-    if scores["boxed"].null_count() == 0:
+    if scores["boxed"].notna().all():
         text += _boxes_words(answers, _answers(scores, "boxed"), _answers(scores, "cut_off"))
     if lenient := _answers(scores, "lenient_accuracy"):
         text += f". With fallbacks (the last number counts) {lenient} would be right"
     return text + "."
 
 
-def _answers(scores: pl.DataFrame, share: str) -> int:
+def _answers(scores: pd.DataFrame, share: str) -> int:
     """A column's share of all answers, as a number of them."""
     return round(float((scores["n"] * scores[share]).sum()))
 
@@ -65,7 +73,7 @@ def _boxes_words(answers: int, boxed: int, cut_off: int) -> str:
     return f"{text} ({cut_off} were cut off by the limit of their tokens)" if cut_off else text
 
 
-def headline(best: pl.DataFrame, matched: pl.DataFrame, source: str) -> list[str]:
+def headline(best: pd.DataFrame, matched: pd.DataFrame, source: str) -> list[str]:
     """Which quantization to take within which time, one sentence for each that leads.
 
     A leader stays named for as long as no other one is better beyond chance: the lead of a few
@@ -78,14 +86,14 @@ def headline(best: pl.DataFrame, matched: pl.DataFrame, source: str) -> list[str
     """
     rows = [
         row
-        for row in best.filter(pl.col("latency_source") == source)
-        .sort("time_limit_seconds")
-        .iter_rows(named=True)
+        for row in records(
+            best[best["latency_source"] == source].sort_values("time_limit_seconds", kind="stable")
+        )
         if row["quantization"] is not None
     ]
     if not rows:
         return ["Within the time limits asked for, nothing answers a question right."]
-    of_source = matched.filter(pl.col("latency_source") == source)
+    of_source = matched[matched["latency_source"] == source]
     sentences = []
     spans = list(_spans(rows))
     for leader, members in spans:
@@ -136,19 +144,19 @@ def _first(names: Sequence[str], name: str) -> int:
 
 
 def best_choice(
-    matched: pl.DataFrame, quantization: str, limit_seconds: float
+    matched: pd.DataFrame, quantization: str, limit_seconds: float
 ) -> dict[str, Any] | None:
     """The most accurate row of a quantization within a time, of equal ones the quickest."""
-    within = matched.filter(
-        (pl.col("quantization") == quantization)
-        & (pl.col("seconds") <= limit_seconds)
-        & (pl.col("accuracy") > 0)
-    ).sort(["accuracy", "seconds"], descending=[True, False])
-    return within.row(0, named=True) if within.height else None
+    within = matched[
+        (matched["quantization"] == quantization)
+        & (matched["seconds"] <= limit_seconds)
+        & (matched["accuracy"] > 0)
+    ].sort_values(["accuracy", "seconds"], ascending=[False, True])
+    return next(iter(records(within.head(1))), None)
 
 
 def describe_crossovers(
-    crossovers: pl.DataFrame, source: str, matched: pl.DataFrame | None = None
+    crossovers: pd.DataFrame, source: str, matched: pd.DataFrame | None = None
 ) -> list[str]:
     """The changes of lead over all prompts and budgets that are beyond chance.
 
@@ -160,13 +168,14 @@ def describe_crossovers(
         source: latency source to speak about.
         matched: accuracy against seconds; with it, the choice behind an early lead is named.
     """
-    rows = _confident(crossovers, source).filter(pl.col("prompt") == ANY_PROMPT)
-    of_source = None if matched is None else matched.filter(pl.col("latency_source") == source)
+    sure = _confident(crossovers, source)
+    rows = sure[sure["prompt"] == ANY_PROMPT]
+    of_source = None if matched is None else matched[matched["latency_source"] == source]
     return [_pair_words(pair, of_source) for pair in _pairs(rows)]
 
 
 def describe_prompt_crossovers(
-    crossovers: pl.DataFrame, source: str, pair: tuple[str, str]
+    crossovers: pd.DataFrame, source: str, pair: tuple[str, str]
 ) -> list[str]:
     """Each prompt alone, its answers cut at the budget: where two quantizations change the lead.
 
@@ -175,32 +184,33 @@ def describe_prompt_crossovers(
         source: latency source to speak about.
         pair: the two quantizations.
     """
-    rows = _confident(crossovers, source).filter(
-        (pl.col("prompt") != ANY_PROMPT)
-        & ~pl.col("stated")
-        & pl.col("first_quantization").is_in(pair)
-        & pl.col("second_quantization").is_in(pair)
-    )
+    sure = _confident(crossovers, source)
+    rows = sure[
+        (sure["prompt"] != ANY_PROMPT)
+        & (sure["strategy"] == TRUNCATE)
+        & sure["first_quantization"].isin(pair)
+        & sure["second_quantization"].isin(pair)
+    ]
     return [
         f"With “{members[0]['prompt']}” alone, answers cut at the budget: {_pair_words(members)}"
         for members in _pairs(rows)
     ]
 
 
-def _confident(crossovers: pl.DataFrame, source: str) -> pl.DataFrame:
-    return crossovers.filter((pl.col("latency_source") == source) & pl.col("confident"))
+def _confident(crossovers: pd.DataFrame, source: str) -> pd.DataFrame:
+    return crossovers[(crossovers["latency_source"] == source) & crossovers["confident"]]
 
 
-def _pairs(rows: pl.DataFrame) -> list[list[dict[str, Any]]]:
+def _pairs(rows: pd.DataFrame) -> list[list[dict[str, Any]]]:
     """Rows of each prompt and pair, by time; pairs in the order of their last change."""
     groups: dict[tuple[str, frozenset[str]], list[dict[str, Any]]] = {}
-    for row in rows.sort("seconds").iter_rows(named=True):
+    for row in records(rows.sort_values("seconds", kind="stable")):
         pair = frozenset((row["first_quantization"], row["second_quantization"]))
         groups.setdefault((row["prompt"], pair), []).append(row)
     return sorted(groups.values(), key=lambda members: float(members[-1]["seconds"]))
 
 
-def _pair_words(pair: Sequence[Mapping[str, Any]], matched: pl.DataFrame | None = None) -> str:
+def _pair_words(pair: Sequence[Mapping[str, Any]], matched: pd.DataFrame | None = None) -> str:
     *earlier, last = pair
     winner, loser = last["second_quantization"], last["first_quantization"]
     time = f"{duration(last['seconds'])} (95 % interval: {interval_words(last)})"
@@ -213,7 +223,7 @@ def _pair_words(pair: Sequence[Mapping[str, Any]], matched: pl.DataFrame | None 
     )
 
 
-def _change_words(row: Mapping[str, Any], matched: pl.DataFrame | None) -> str:
+def _change_words(row: Mapping[str, Any], matched: pd.DataFrame | None) -> str:
     winner = row["second_quantization"]
     words = f"to {winner} at {duration(row['seconds'])}"
     choice = None
@@ -228,7 +238,7 @@ def interval_words(row: Mapping[str, Any]) -> str:
     return "the same in all resamples" if low == high else f"{low} to {high}"
 
 
-def crossovers_at_the_top(crossovers: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+def crossovers_at_the_top(crossovers: pd.DataFrame, matched: pd.DataFrame) -> pd.DataFrame:
     """The crossovers after which the new leader is the best of all quantizations.
 
     Args:
@@ -237,18 +247,15 @@ def crossovers_at_the_top(crossovers: pl.DataFrame, matched: pl.DataFrame) -> pl
     """
 
     def leads(row: Mapping[str, Any]) -> bool:
-        within = matched.filter(pl.col("seconds") <= row["seconds"] * (1 + 1e-9))
-        best = within.group_by("quantization").agg(pl.col("accuracy").max())
-        own = best.filter(pl.col("quantization") == row["second_quantization"])["accuracy"]
-        highest = best["accuracy"].max()
-        return len(own) > 0 and own[0] == highest
+        within = matched[matched["seconds"] <= row["seconds"] * (1 + 1e-9)]
+        own = within[within["quantization"] == row["second_quantization"]]["accuracy"]
+        return len(own) > 0 and bool(own.max() == within["accuracy"].max())
 
-    kept = [leads(row) for row in crossovers.iter_rows(named=True)]
-    return crossovers.filter(pl.Series(kept, dtype=pl.Boolean))
+    return crossovers.loc[[leads(row) for row in records(crossovers)]]
 
 
 def explain_speed(
-    latency_models: Sequence[LatencyModel],
+    paces: Sequence[Pace],
     source: str,
     order: Sequence[str],
     misnamed: Collection[str] = (),
@@ -256,17 +263,17 @@ def explain_speed(
     """Why the quicker quantization is the quicker one; None where there is nothing to explain.
 
     Args:
-        latency_models: of every source.
+        paces: of every source.
         source: the source to speak about.
         order: quantizations from few bits to many.
         misnamed: those that hold no tensor of the type they are called after: what is said of
             that type is not true of them.
     """
-    models = {m.quantization: m for m in latency_models if m.source == source}
-    present = [q for q in order if q in models]
+    own = {p.quantization: p for p in paces if p.source == source}
+    present = [q for q in order if q in own]
     if len(present) < 2:
         return None
-    few, many = models[present[0]], models[present[-1]]
+    few, many = own[present[0]], own[present[-1]]
     if many.decode_seconds < few.decode_seconds:
         return _more_bits_are_faster(few, many, source, misnamed)
     if source == "study":
@@ -287,9 +294,7 @@ def explain_speed(
     return None
 
 
-def _more_bits_are_faster(
-    few: LatencyModel, many: LatencyModel, source: str, misnamed: Collection[str]
-) -> str:
+def _more_bits_are_faster(few: Pace, many: Pace, source: str, misnamed: Collection[str]) -> str:
     if {few.quantization, many.quantization} & set(misnamed):
         return (
             f"Here {many.quantization} is also the faster one: {duration(many.decode_seconds)} "

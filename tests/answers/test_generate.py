@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
+import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,9 @@ from edgequant.answers.generate import default_workers, generate
 from edgequant.answers.mirrors.mirror import Completion
 from edgequant.answers.prompts import Prompt, load_prompt
 from edgequant.answers.questions import Question
-from edgequant.answers.table import Answers
+from edgequant.answers.strategies.stated import Stated
+from edgequant.answers.strategies.truncate import Truncate
+from edgequant.answers.table import Answers, questions_table
 from edgequant.core.artefact import Store
 from edgequant.core.errors import (
     ArtefactError,
@@ -26,6 +30,9 @@ from edgequant.core.errors import (
     PromptError,
     ToolMissingError,
 )
+from edgequant.core.tables import values
+from edgequant.matching.cuts import group_answers
+from edgequant.matching.graders.boxed import grade
 from tests.answers.conftest import write_model
 
 GIGABYTE = 10**9
@@ -57,7 +64,7 @@ def run(
         "server_binary": fake_server,
         "llama_cpp_commit": "0c1e57098",
         "prompts": [load_prompt("cot")],
-        "stated_budgets": [8],
+        "strategies": [Truncate(), Stated(budgets=(8,))],
         "questions": questions,
         "max_tokens": 64,
         "workers": 1,
@@ -83,22 +90,25 @@ def test_the_table(run: Run, questions: list[Question], model: Path, tmp_path: P
         workers=2,
     )
     frame = answers.frame()
-    assert frame.height == 2 * 2 * 2 * len(questions)
-    key = ["quantization", "prompt", "stated_budget", "question_id"]
-    assert frame.select(key).is_unique().all()
-    assert set(frame["stated_budget"].to_list()) == {None, 8}
-    assert frame["expected_answer"].to_list()[:5] == [2, 4, 6, 8, 10]
+    assert len(frame) == 2 * 2 * 2 * len(questions)
+    key = ["quantization", "prompt", "strategy", "budget_tokens", "question_id"]
+    assert not frame.duplicated(key).any()
+    assert set(zip(frame["strategy"], values(frame["budget_tokens"]), strict=True)) == {
+        ("truncate", None),
+        ("stated", 8),
+    }
+    assert "expected_answer" not in frame.columns
     assert frame["quantization"].to_list() == ["Q2_K"] * 20 + ["Q8_0"] * 20
-    assert frame.schema["token_ids"] == pl.List(pl.Int32)
-    stated = frame.filter(pl.col("stated_budget") == 8)
-    assert stated["token_ids"].list.len().max() == 8
+    assert frame["token_ids"].dtype == pd.ArrowDtype(pa.list_(pa.int32()))
+    stated = frame[frame["strategy"] == "stated"]
+    assert max(map(len, stated["token_ids"])) == 8
     assert (stated["max_tokens"] == 8).all()
-    assert stated["rendered_prompt"].str.contains("UNDER 4 tokens", literal=True).all()
-    free = frame.filter(pl.col("stated_budget").is_null())
+    assert stated["rendered_prompt"].str.contains("UNDER 4 tokens", regex=False).all()
+    free = frame[frame["strategy"] == "truncate"]
     assert (free["stop_reason"] == "eos").all()
     assert not free["rendered_prompt"].str.contains("UNDER").any()
-    assert (frame["token_texts"].list.join("") == frame["text"]).all()
-    assert (frame["token_texts"].list.len() == frame["token_ids"].list.len()).all()
+    assert ["".join(texts) for texts in frame["token_texts"]] == frame["text"].to_list()
+    assert [*map(len, frame["token_texts"])] == [*map(len, frame["token_ids"])]
     assert (frame["slots"] == 1).all()
     assert not frame["prompt_cache"].any()
     manifest = answers.artefact.manifest
@@ -119,12 +129,29 @@ def test_nothing_is_asked_twice(run: Run, requests: Path, questions: list[Questi
     more = [*questions, Question("0006-aaaaaaaa", "What is 6 + 6?", 12, "")]
     run(questions=more)
     assert asked(requests) == 12
-    run(stated_budgets=[8, 16])
+    run(strategies=[Truncate(), Stated(budgets=(8, 16))])
     assert asked(requests) == 17
     run(prompts=[load_prompt("cot"), load_prompt("aav")])
     assert asked(requests) == 27
-    run(questions=questions[:2], stated_budgets=[])
+    run(questions=questions[:2], strategies=[Truncate()])
     assert asked(requests) == 27
+
+
+def test_a_corrected_right_answer_changes_nothing_that_was_generated(
+    run: Run, requests: Path, questions: list[Question]
+) -> None:
+    first = run()
+    count = asked(requests)
+    (group, _) = group_answers(first.frame(), questions_table(questions))
+    assert group.lenient.sum() == 0, "what the server says is never right"
+    said = grade(first.frame()["text"].iloc[0]).boxed
+    assert said is not None
+    corrected = [dataclasses.replace(questions[0], answer=said), *questions[1:]]
+    again = run(questions=corrected)
+    assert asked(requests) == count
+    assert again.artefact.key == first.artefact.key
+    (group, _) = group_answers(again.frame(), questions_table(corrected))
+    assert group.lenient.sum() == 1
 
 
 def test_what_can_change_an_answer_is_asked_anew(
@@ -149,9 +176,9 @@ def test_what_can_change_an_answer_is_asked_anew(
 
 def test_the_same_question_twice_is_in_the_table_twice(run: Run, questions: list[Question]) -> None:
     again = Question("0009-aaaaaaaa", questions[0].question, 2, "")
-    frame = run(questions=[questions[0], again], stated_budgets=[]).frame()
+    frame = run(questions=[questions[0], again], strategies=[Truncate()]).frame()
     assert frame["question_id"].to_list() == [questions[0].id, again.id]
-    assert frame["text"].n_unique() == 1
+    assert frame["text"].nunique() == 1
 
 
 def test_a_broken_run_goes_on_where_it_stopped(
@@ -164,7 +191,7 @@ def test_a_broken_run_goes_on_where_it_stopped(
     assert asked(requests) == 3
     assert not list((tmp_path / "store" / "answers").glob("*/answers.parquet"))
     monkeypatch.setenv("FAKE_MODE", "")
-    assert run(workers=1).frame().height == 10
+    assert len(run(workers=1).frame()) == 10
     assert asked(requests) == 10
     assert not list((tmp_path / "store" / "answers").glob("*.work"))
 
@@ -172,7 +199,7 @@ def test_a_broken_run_goes_on_where_it_stopped(
 def test_chatml_is_rendered_here(run: Run, tmp_path: Path) -> None:
     bare = write_model(tmp_path / "bare.gguf", template=False)
     frame = run(models={"Q8_0": bare}, wrapper="chatml").frame()
-    assert frame["rendered_prompt"].str.starts_with("<|im_start|>system\n").all()
+    assert frame["rendered_prompt"].str.startswith("<|im_start|>system\n").all()
     with pytest.raises(MirrorError, match="no chat template"):
         run(models={"Q8_0": bare}, wrapper="template")
 
@@ -185,7 +212,9 @@ def test_chatml_is_rendered_here(run: Run, tmp_path: Path) -> None:
         ({"prompts": []}, ExperimentError),
         ({"max_tokens": 0}, ExperimentError),
         ({"workers": 0}, ExperimentError),
-        ({"stated_budgets": [1]}, PromptError),
+        ({"strategies": [Stated(budgets=(1,))]}, PromptError),
+        ({"strategies": []}, ExperimentError),
+        ({"strategies": [Truncate(), Truncate()]}, ExperimentError),
         ({"prompts": [Prompt(name="a", system="x")]}, PromptError),
         ({"prompts": [load_prompt("cot"), load_prompt("cot")]}, ExperimentError),
         ({"models": {"Q8_0": Path("/absent.gguf")}}, GgufError),

@@ -16,7 +16,17 @@ from edgequant.core import errors
 
 CALL = "from edgequant.cli.app import main; main()"
 VERBS_OF_VERBS = {"cache": "prune", "board": "up", "toolchain": "update"}
-HEAVY = {"torch", "transformers", "matplotlib", "polars", "numpy", "fabric", "paramiko", "httpx"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "fabric",
+    "paramiko",
+    "httpx",
+}
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

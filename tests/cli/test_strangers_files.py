@@ -162,15 +162,19 @@ INDEXES: dict[str, str] = {
     "escape": '{"weight_map": {"a": "\\u001b[2J"}}',
 }
 
+RIGHT_ANSWERS: dict[str, list[object]] = {
+    "question_id": ["0001"],
+    "question_sha256": ["ab"],
+    "question": ["What is 1 + 1?"],
+    "expected_answer": [2],
+}
 ANSWERS: dict[str, list[object]] = {
     "quantization": ["Q8_0"],
     "prompt": ["cot"],
-    "stated_budget": [None],
     "strategy": ["truncate"],
     "budget_tokens": [None],
     "question_id": ["0001"],
     "question_sha256": ["ab"],
-    "expected_answer": [2],
     "token_ids": [[1]],
     "token_texts": [["2"]],
     "text": ["2"],
@@ -342,7 +346,6 @@ def table_cases() -> Iterator[tuple[str, Case]]:
         "quantization": {"text"},
         "prompt": {"text"},
         "question_id": {"text"},
-        "expected_answer": {"integer"},
         "text": set(),
         "token_texts": set(),
         "token_ids": {"list"},
@@ -354,13 +357,19 @@ def table_cases() -> Iterator[tuple[str, Case]]:
             if kind not in allowed:
                 table = parquet({**ANSWERS, column: values})
                 yield f"answers-{column}-{kind}", match_case(table, codes)
+    for kind, values in wrong.items():
+        if kind != "integer":
+            table = parquet({**RIGHT_ANSWERS, "expected_answer": values})
+            yield f"expected-{kind}", match_case(parquet(ANSWERS), codes, table)
     for name, content in {"empty": b"", "text": b"x" * 100, "magic": b"PAR1PAR1PAR1"}.items():
         yield f"answers-{name}", match_case(content, codes)
+        yield f"questions-{name}-parquet", match_case(parquet(ANSWERS), codes, content or b"PAR1")
 
 
-def match_case(answers: bytes, codes: frozenset[int]) -> Case:
-    arguments = ("match", "--answers", "a.parquet", "--study", "--out", "out")
-    return Case(arguments, codes, {"a.parquet": answers})
+def match_case(answers: bytes, codes: frozenset[int], questions: bytes | None = None) -> Case:
+    arguments = ("match", "--answers", "a.parquet", "--questions", "q.parquet")
+    files = {"a.parquet": answers, "q.parquet": questions or parquet(RIGHT_ANSWERS)}
+    return Case((*arguments, "--study", "--out", "out"), codes, files)
 
 
 def argument_cases() -> Iterator[tuple[str, Case]]:
@@ -371,19 +380,85 @@ def argument_cases() -> Iterator[tuple[str, Case]]:
         ("sweep", "x.toml", "--out", "a\0b"),
         ("quantize", "a\0b"),
         ("report", "a\0b"),
-        ("match", "--answers", "a\0b", "--study", "--out", "x"),
+        ("match", "--answers", "a\0b", "--questions", "q", "--study", "--out", "x"),
         ("measure", "local.toml", "a\0b.gguf"),
         ("serve", "a\0b.gguf"),
         ("build", "--target", "a\0b"),
         ("toolchain", "source", "--source", "a\0b"),
         ("deploy", "local.toml", "a\0b"),
         ("measure", "local.toml", "x.gguf", "-n", DIGITS),
-        ("match", "--answers", "x", "--study", "--out", "x", "--budget", DIGITS),
-        ("match", "--answers", "x", "--study", "--out", "x", "--time-limit", "nan"),
-        ("match", "--answers", "x", "--study", "--out", "x", "--time-limit", "inf"),
-        ("match", "--answers", "x", "--study", "--out", "x", "--time-limit", "1e300"),
-        ("match", "--answers", "x", "--study", "--out", "x", "--budget", "9" * 30),
-        ("match", "--answers", "x", "--study", "--out", "x", "--resamples", "9" * 30),
+        (
+            "match",
+            "--answers",
+            "x",
+            "--questions",
+            "q",
+            "--study",
+            "--out",
+            "x",
+            "--budget",
+            DIGITS,
+        ),
+        (
+            "match",
+            "--answers",
+            "x",
+            "--questions",
+            "q",
+            "--study",
+            "--out",
+            "x",
+            "--time-limit",
+            "nan",
+        ),
+        (
+            "match",
+            "--answers",
+            "x",
+            "--questions",
+            "q",
+            "--study",
+            "--out",
+            "x",
+            "--time-limit",
+            "inf",
+        ),
+        (
+            "match",
+            "--answers",
+            "x",
+            "--questions",
+            "q",
+            "--study",
+            "--out",
+            "x",
+            "--time-limit",
+            "1e300",
+        ),
+        (
+            "match",
+            "--answers",
+            "x",
+            "--questions",
+            "q",
+            "--study",
+            "--out",
+            "x",
+            "--budget",
+            "9" * 30,
+        ),
+        (
+            "match",
+            "--answers",
+            "x",
+            "--questions",
+            "q",
+            "--study",
+            "--out",
+            "x",
+            "--resamples",
+            "9" * 30,
+        ),
         ("serve", "x.gguf", "--context", "9" * 30),
     ):
         yield f"arguments-{len(arguments)}-{'-'.join(arguments)!a:.60}", Case(arguments, usage)
@@ -407,7 +482,7 @@ def argument_cases() -> Iterator[tuple[str, Case]]:
             ("quantize",),
             ("build", "--target"),
             ("report",),
-            ("match", "--study", "--out", "x", "--answers"),
+            ("match", "--questions", "q.jsonl", "--study", "--out", "x", "--answers"),
             ("toolchain", "source", "--source"),
             ("measure", "local.toml"),
         ):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from edgequant.cli.sweep_output import print_result
 from edgequant.experiment.sweep import SweepResult
 from edgequant.matching.match import match
-from tests.matching.synthetic_answers import answer_row, box, frame
+from tests.matching.synthetic_answers import Table, answer_row, box, frame
 from tests.report.synthetic_run import report_inputs
 
 
-def asked(answers: pl.DataFrame) -> SweepResult:
+def asked(answers: Table) -> SweepResult:
     inputs = report_inputs(2, resamples=50)
-    models = [m for m in inputs.manifest.latency_models if m.source == "emulated"]
+    models = [m for m in inputs.manifest.paces if m.source == "emulated"]
     records = [
         m.model_copy(update={"holds_named_type": m.quantization != "Q2_K"})
         for m in inputs.manifest.models
@@ -24,10 +23,10 @@ def asked(answers: pl.DataFrame) -> SweepResult:
     manifest = inputs.manifest.model_copy(
         update={"models": records, "model_notes": ["Q2_K holds no Q2_K tensor"]}
     )
-    return SweepResult(Path("run"), manifest, match(answers, models, [16], resamples=50))
+    return SweepResult(Path("run"), manifest, match(*answers, models, [16], resamples=50))
 
 
-def answers(pieces: list[str]) -> pl.DataFrame:
+def answers(pieces: list[str]) -> Table:
     return frame([answer_row("Q2_K", "cot", None, q, 7, pieces) for q in range(30)])
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-import polars as pl
+import pandas as pd
 import pytest
 
 from edgequant.core.artefact import (
@@ -86,7 +86,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     def fill_through_a_library(draft: ArtefactDraft) -> None:
-        pl.DataFrame({"a": range(100_000)}).write_parquet("/dev/full")
+        pd.DataFrame({"a": range(100_000)}).to_parquet("/dev/full")
 
     def be_refused(draft: ArtefactDraft) -> None:
         raise PermissionError(13, "Permission denied")

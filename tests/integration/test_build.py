@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from edgequant.build import build as build_module
-from edgequant.build.build import STAGE, build
+from edgequant.build.build import build
+from edgequant.build.plan import STAGE
 from edgequant.build.proof import trial
 from edgequant.build.source.requirements import NEEDED_FILES
 from edgequant.build.ways import way as ways

@@ -16,6 +16,8 @@ import pytest
 from edgequant.answers.generate import generate
 from edgequant.answers.prompts import load_prompt
 from edgequant.answers.questions import Question
+from edgequant.answers.strategies.stated import Stated
+from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import Answers
 from edgequant.core.artefact import Store
 from tests.answers.tiny_llama import write_tiny_llama
@@ -46,7 +48,7 @@ def ask(folder: Path, server: Path) -> Answers:
         server_binary=server,
         llama_cpp_commit="0c1e57098",
         prompts=[load_prompt("cot")],
-        stated_budgets=[12],
+        strategies=[Truncate(), Stated(budgets=(12,))],
         questions=questions,
         max_tokens=100,
         workers=2,
@@ -114,6 +116,6 @@ def test_a_killed_run_is_taken_up(
     (tmp_path / "store").rename(tmp_path / "first-store")
     in_one_go = ask(tmp_path, server).frame()
     timings = ["prompt_seconds", "decode_seconds"]
-    assert resumed.height == 2 * COUNT
+    assert len(resumed) == 2 * COUNT
     assert resumed.drop(timings).equals(in_one_go.drop(timings))
     assert servers_of(tmp_path) == []

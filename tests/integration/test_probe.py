@@ -260,8 +260,8 @@ def test_models_are_measured_on_a_local_board(
     )
     assert [s.n for s in latency.summaries] == [16, 16]
     assert latency.frame["failed"].any() is False
-    assert {m.quantization for m in latency.models} == {"small", "large"}
-    assert all(m.source == "measured" and m.decode_seconds > 0 for m in latency.models)
+    assert {m.quantization for m in latency.paces} == {"small", "large"}
+    assert all(m.source == "measured" and m.decode_seconds > 0 for m in latency.paces)
     small = latency.frame.filter(latency.frame["quantization"] == "small")
     assert small["phase"].to_list() == [*["load", "prefill"], *["decode"] * 8] * 2
     facts = latency.artefact.manifest.details["board_facts"]

@@ -8,14 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import polars as pl
+import pandas as pd
 import pytest
 
 from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.core.artefact import Store
 from edgequant.core.errors import BoardUnreachableError, ProbeError, VirtualBoardError
+from edgequant.core.schemas import LATENCY
+from edgequant.core.tables import values
 from edgequant.latency import measure as measure_module
-from edgequant.latency.frame import SCHEMA
 from edgequant.latency.measure import (
     MeasureSettings,
     board_identity,
@@ -142,18 +143,18 @@ def test_repeats_are_interleaved_over_the_models(world: World) -> None:
 
 def test_every_load_prefill_and_token_is_a_row(world: World) -> None:
     latency = world.measure(FakeBoard())
-    frame = pl.read_parquet(latency.path)
-    assert dict(frame.schema) == SCHEMA
-    one = frame.filter((pl.col("quantization") == "Q8_0") & (pl.col("repeat") == 2))
+    frame = pd.read_parquet(latency.path, dtype_backend="pyarrow")
+    assert list(frame.columns) == list(LATENCY.columns)
+    one = frame[(frame["quantization"] == "Q8_0") & (frame["repeat"] == 2)]
     assert one["phase"].to_list() == ["load", "prefill", *["decode"] * 5]
     assert one["index"].to_list() == [0, 0, 1, 2, 3, 4, 5]
-    assert one["token_id"].to_list() == [None, 16, 86, 86, 86, 109, 34]
-    assert one["seconds"][1] == pytest.approx((781_047 + 1_021) / 1e9)
-    assert one["seconds"][2] == pytest.approx(116_322 / 1e9)
-    assert one["prompt_tokens"].unique().to_list() == [8]
-    assert one["latency_source"].unique().to_list() == ["measured"]
-    assert one["model_sha256"].n_unique() == 1
-    assert one["frequency_hz"].is_null().all()
+    assert values(one["token_id"]) == [None, 16, 86, 86, 86, 109, 34]
+    assert one["seconds"].iloc[1] == pytest.approx((781_047 + 1_021) / 1e9)
+    assert one["seconds"].iloc[2] == pytest.approx(116_322 / 1e9)
+    assert list(one["prompt_tokens"].unique()) == [8]
+    assert list(one["latency_source"].unique()) == ["measured"]
+    assert one["model_sha256"].nunique() == 1
+    assert one["frequency_hz"].isna().all()
 
 
 def test_the_artefact_says_what_it_was_made_from(world: World) -> None:
@@ -278,8 +279,8 @@ def test_a_failed_run_is_a_row_and_the_others_count(world: World) -> None:
     assert "not within the file bounds" in by_name["Q2_K"].error
     assert by_name["Q2_K"].n == 5
     assert by_name["Q8_0"].failed_repeats == 0
-    failed = latency.frame.filter(pl.col("failed"))
-    assert failed["seconds"].to_list() == [None]
+    failed = latency.frame[latency.frame["failed"]]
+    assert values(failed["seconds"]) == [None]
     assert failed["repeat"].to_list() == [2]
 
 
@@ -296,7 +297,7 @@ def test_a_model_that_always_fails_does_not_hide_the_other(world: World) -> None
     latency = world.measure(
         FakeBoard(lambda _, command: ([], 137) if "Q8_0" in command else (WHOLE, 0))
     )
-    assert [m.quantization for m in latency.models] == ["Q2_K"]
+    assert [m.quantization for m in latency.paces] == ["Q2_K"]
     assert "out of memory" in {s.quantization: s for s in latency.summaries}["Q8_0"].error
 
 
@@ -324,7 +325,7 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(world: World) -> No
     board = FakeBoard()
     latency = world.measure(board)
     assert board.order == ["/b/Q2_K", "/b/Q8_0"]
-    assert latency.frame.height == 4 * 7
+    assert len(latency.frame) == 4 * 7
 
 
 def test_force_measures_everything_even_after_an_interruption(world: World) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgequant.core.errors import DataFrameError
 from edgequant.latency.frame import make_frame
-from edgequant.latency.pace import LatencyModel, from_summaries, from_summary, study_models
+from edgequant.latency.pace import Pace, from_summaries, from_summary, study_paces
 from edgequant.latency.statistics import LatencySummary, summarize
 
 
@@ -40,20 +40,20 @@ def summary() -> LatencySummary:
 
 
 def test_seconds_of_an_answer_are_prompt_and_further_tokens() -> None:
-    model = from_summary(summary())
-    assert model.source == "emulated"
-    assert model.note == ""
-    assert model.seconds(20, 1) == pytest.approx(2.0)
-    assert model.seconds(20, 101) == pytest.approx(2.0 + 100 * 0.5)
-    assert model.seconds(20, 0) == pytest.approx(2.0)
-    assert model.seconds(0, 0) == 0
+    pace = from_summary(summary())
+    assert pace.source == "emulated"
+    assert pace.note == ""
+    assert pace.seconds(20, 1) == pytest.approx(2.0)
+    assert pace.seconds(20, 101) == pytest.approx(2.0 + 100 * 0.5)
+    assert pace.seconds(20, 0) == pytest.approx(2.0)
+    assert pace.seconds(0, 0) == 0
 
 
 @given(st.integers(0, 500), st.integers(1, 500), st.integers(1, 500))
 def test_more_tokens_never_take_less_time(prompt: int, tokens: int, more: int) -> None:
-    model = LatencyModel("Q", "measured", 0.1, 0.01)
-    assert model.seconds(prompt, tokens + more) > model.seconds(prompt, tokens)
-    assert model.seconds(prompt + more, tokens) > model.seconds(prompt, tokens)
+    pace = Pace("Q", "measured", 0.1, 0.01)
+    assert pace.seconds(prompt, tokens + more) > pace.seconds(prompt, tokens)
+    assert pace.seconds(prompt + more, tokens) > pace.seconds(prompt, tokens)
 
 
 def test_an_unreliable_measurement_says_so_in_its_note() -> None:
@@ -61,7 +61,7 @@ def test_an_unreliable_measurement_says_so_in_its_note() -> None:
     assert "UNRELIABLE: spread 0.50" in from_summary(doubtful).note
 
 
-def test_a_measurement_without_times_gives_no_model() -> None:
+def test_a_measurement_without_times_gives_no_pace() -> None:
     failed = summarize(make_frame([{"quantization": "Q2_K", "failed": True, "error": "killed"}]))
     with pytest.raises(DataFrameError, match="killed"):
         from_summary(failed[0])
@@ -76,15 +76,15 @@ def test_an_unknown_source_is_refused() -> None:
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
 def test_impossible_times_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="decode_seconds"):
-        LatencyModel("Q", "measured", bad, 0.0)
+        Pace("Q", "measured", bad, 0.0)
 
 
-def test_the_study_gives_two_models_whose_prompts_cost_nothing() -> None:
-    models = {model.quantization: model for model in study_models()}
-    assert set(models) == {"Q2_K", "Q8_0"}
-    assert all(model.source == "study" for model in models.values())
-    assert all("no prompt times" in model.note for model in models.values())
-    # 100 tokens of the 2-bit model take as long as 36.6 of the 8-bit model.
-    equal = models["Q2_K"].decode_seconds * 100 / models["Q8_0"].decode_seconds
+def test_the_study_gives_two_paces_whose_prompts_cost_nothing() -> None:
+    paces = {pace.quantization: pace for pace in study_paces()}
+    assert set(paces) == {"Q2_K", "Q8_0"}
+    assert all(pace.source == "study" for pace in paces.values())
+    assert all("no prompt times" in pace.note for pace in paces.values())
+    # 100 tokens of the 2-bit model take as long as 36.6 of the 8-bit pace.
+    equal = paces["Q2_K"].decode_seconds * 100 / paces["Q8_0"].decode_seconds
     assert equal == pytest.approx(36.6, abs=0.05)
-    assert models["Q2_K"].seconds(500, 101) == pytest.approx(1818.0)
+    assert paces["Q2_K"].seconds(500, 101) == pytest.approx(1818.0)

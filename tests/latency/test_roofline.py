@@ -39,20 +39,20 @@ def test_the_studys_board_is_predicted_from_its_file_sizes(
     prediction = predict_one(profile(), quantization, size, InstructionCounts(2e10, 1e10))
     assert prediction.bound == "storage"
     assert not prediction.fits_in_ram
-    assert prediction.model.decode_seconds == pytest.approx(seconds, rel=0.02)
-    assert prediction.model.source == "predicted"
+    assert prediction.pace.decode_seconds == pytest.approx(seconds, rel=0.02)
+    assert prediction.pace.source == "predicted"
 
 
 def test_a_small_model_is_bound_by_dram_or_by_computing() -> None:
     # 6 MB at 3 GB/s are 2 ms; 8 G instructions a second make 16 M of them 2 ms.
     dram = predict_one(profile(), "Q8_0", SMALL, InstructionCounts(decode=2e6, prompt=1e5))
     assert dram.bound == "dram"
-    assert dram.model.decode_seconds == pytest.approx(0.002)
+    assert dram.pace.decode_seconds == pytest.approx(0.002)
     compute = predict_one(profile(), "Q2_K", SMALL, InstructionCounts(decode=32e6, prompt=1e5))
     assert compute.bound == "compute"
-    assert compute.model.decode_seconds == pytest.approx(0.004)
+    assert compute.pace.decode_seconds == pytest.approx(0.004)
     assert compute.bandwidth_seconds == pytest.approx(0.002)
-    assert "1 instructions per cycle on 4 x 2 GHz" in compute.model.note
+    assert "1 instructions per cycle on 4 x 2 GHz" in compute.pace.note
 
 
 def test_a_prompts_pass_over_the_weights_is_shared_by_its_tokens() -> None:
@@ -60,12 +60,12 @@ def test_a_prompts_pass_over_the_weights_is_shared_by_its_tokens() -> None:
     prediction = predict_one(profile(), "Q", SMALL, counts, prompt_tokens=100)
     # One pass of 2 ms for 100 tokens, against 1 microsecond of computing for each.
     assert prediction.prefill_bound == "dram"
-    assert prediction.model.prefill_seconds_per_token == pytest.approx(0.002 / 100)
+    assert prediction.pace.prefill_seconds_per_token == pytest.approx(0.002 / 100)
     two = predict_one(profile(), "Q", SMALL, counts, prompt_tokens=1000)
-    assert two.model.prefill_seconds_per_token == pytest.approx(2 * 0.002 / 1000)
+    assert two.pace.prefill_seconds_per_token == pytest.approx(2 * 0.002 / 1000)
     busy = predict_one(profile(), "Q", SMALL, InstructionCounts(2e6, 8e6), prompt_tokens=100)
     assert busy.prefill_bound == "compute"
-    assert busy.model.prefill_seconds_per_token == pytest.approx(0.001)
+    assert busy.pace.prefill_seconds_per_token == pytest.approx(0.001)
 
 
 def test_the_limit_of_ram_decides_between_storage_and_dram() -> None:
@@ -76,8 +76,8 @@ def test_the_limit_of_ram_decides_between_storage_and_dram() -> None:
 def test_without_counted_instructions_the_bandwidth_alone_predicts_and_says_so() -> None:
     prediction = predict_one(profile(cpu={}), "Q", SMALL)
     assert prediction.compute_seconds is None
-    assert prediction.model.decode_seconds == pytest.approx(0.002)
-    assert "instructions not counted" in prediction.model.note
+    assert prediction.pace.decode_seconds == pytest.approx(0.002)
+    assert "instructions not counted" in prediction.pace.note
 
 
 def test_fewer_threads_than_cores_compute_more_slowly() -> None:
@@ -85,7 +85,7 @@ def test_fewer_threads_than_cores_compute_more_slowly() -> None:
     cpu = {"cores": 4, "threads": 1, "clock_hz": 2.0e9, "instructions_per_cycle": 1.0}
     one = predict_one(profile(cpu=cpu), "Q", SMALL, counts)
     four = predict_one(profile(), "Q", SMALL, counts)
-    assert one.model.decode_seconds == pytest.approx(4 * four.model.decode_seconds)
+    assert one.pace.decode_seconds == pytest.approx(4 * four.pace.decode_seconds)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_a_profile_that_lacks_a_figure_is_an_error_that_names_it(
 def test_more_instructions_are_never_faster(decode: float, factor: float) -> None:
     counts = {"A": InstructionCounts(decode, 1e5), "B": InstructionCounts(decode * factor, 1e5)}
     a, b = predict(profile(), {"A": SMALL, "B": SMALL}, counts)
-    assert a.model.decode_seconds <= b.model.decode_seconds
-    assert b.model.decode_seconds >= b.bandwidth_seconds
+    assert a.pace.decode_seconds <= b.pace.decode_seconds
+    assert b.pace.decode_seconds >= b.bandwidth_seconds
 
 
 def run_with(prompt_tokens: int, prefill: int, decode: list[int]) -> ProbeRun:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import polars as pl
+import pandas as pd
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgequant.core.errors import DataFrameError
-from edgequant.latency.frame import SCHEMA, make_frame, with_all_columns
+from edgequant.core.schemas import LATENCY
+from edgequant.latency.frame import make_frame, with_all_columns
 from edgequant.latency.pace import study_frame
 from edgequant.latency.statistics import (
     MIN_TOKENS,
@@ -30,7 +31,7 @@ seconds = st.floats(min_value=1e-6, max_value=1e4, allow_nan=False)
 series = st.lists(seconds, min_size=1, max_size=60)
 
 
-def decode_frame(values: dict[str, list[float]], *, repeats: int = 1) -> pl.DataFrame:
+def decode_frame(values: dict[str, list[float]], *, repeats: int = 1) -> pd.DataFrame:
     rows = [
         {
             "quantization": name,
@@ -86,6 +87,7 @@ def test_quantiles_and_spread_scale_with_the_clock(values: list[float], factor: 
     assert spread(scaled) == pytest.approx(spread(values), rel=1e-6, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.data(), series)
 def test_the_order_of_tokens_does_not_matter(data: st.DataObject, values: list[float]) -> None:
     shuffled = data.draw(st.permutations(values))
@@ -136,6 +138,7 @@ def test_constant_series_have_no_spread() -> None:
     assert ratio_interval([4.0] * 10, [2.0] * 10) is not None
 
 
+@settings(deadline=None)
 @given(st.lists(seconds, min_size=MIN_TOKENS, max_size=30))
 def test_a_ratio_and_its_inverse_agree(values: list[float]) -> None:
     frame = decode_frame({"A": values, "B": [1.0] * MIN_TOKENS})
@@ -167,7 +170,7 @@ def test_a_series_that_should_not_be_believed_says_why(
 def test_a_failed_run_stays_and_the_others_count() -> None:
     good = decode_frame({"Q": [1.0] * 10})
     bad = make_frame([{"quantization": "Q", "repeat": 2, "failed": True, "error": "killed"}])
-    summary = summarize(pl.concat([good, bad]))[0]
+    summary = summarize(pd.concat([good, bad]))[0]
     assert (summary.n, summary.repeats, summary.failed_repeats) == (10, 2, 1)
     assert summary.median_seconds == 1.0
     assert summary.error == "killed"
@@ -206,20 +209,20 @@ def test_prefill_and_load_are_medians_over_the_repeats() -> None:
 
 
 def test_a_table_from_elsewhere_needs_three_columns_only() -> None:
-    frame = pl.DataFrame({"quantization": ["Q"] * 9, "phase": ["decode"] * 9, "seconds": [2.0] * 9})
+    frame = pd.DataFrame({"quantization": ["Q"] * 9, "phase": ["decode"] * 9, "seconds": [2.0] * 9})
     summary = summarize(frame)[0]
     assert summary.median_seconds == 2.0
     assert summary.reliable
-    assert list(with_all_columns(frame).columns) == list(SCHEMA)
+    assert list(with_all_columns(frame).columns) == list(LATENCY.columns)
     with pytest.raises(DataFrameError, match="phase"):
-        summarize(frame.drop("phase"))
-    with pytest.raises(DataFrameError, match="malformed"):
-        summarize(frame.with_columns(seconds=pl.lit("soon")))
+        summarize(frame.drop(columns="phase"))
+    with pytest.raises(DataFrameError, match="'seconds' must hold numbers"):
+        summarize(frame.assign(seconds="soon"))
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
 def test_an_impossible_time_is_an_error(bad: float) -> None:
-    with pytest.raises(DataFrameError, match="negative or not a number"):
+    with pytest.raises(DataFrameError, match="not a number"):
         summarize(decode_frame({"Q": [1.0, bad]}))
 
 

@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
+import pandas as pd
+
+from edgequant.core.schemas import ANSWERS, QUESTIONS
+from edgequant.core.tables import make_table
 
 SKILL = {"Q2_K": 0.52, "Q3_K_M": 0.66, "Q4_K_M": 0.78, "Q8_0": 0.86}
-SCHEMA = {
-    "quantization": pl.String,
-    "prompt": pl.String,
-    "stated_budget": pl.Int64,
-    "question_id": pl.String,
-    "question_sha256": pl.String,
-    "expected_answer": pl.Int64,
-    "token_ids": pl.List(pl.Int32),
-    "token_texts": pl.List(pl.String),
-    "text": pl.String,
-    "stop_reason": pl.String,
-    "prompt_tokens": pl.Int64,
-    "max_tokens": pl.Int64,
-    "model_sha256": pl.String,
-    "llama_cpp_commit": pl.String,
-}
+
+Table = tuple[pd.DataFrame, pd.DataFrame]
+"""Answers, and the questions with their right answers."""
 
 
 def answer_row(
     quantization: str,
     prompt: str,
-    stated_budget: int | None,
+    told: int | None,
     question: int,
     expected: int,
     pieces: Sequence[str],
@@ -37,12 +27,16 @@ def answer_row(
     max_tokens: int = 384,
     prompt_tokens: int = 120,
 ) -> dict[str, object]:
-    """One row of answers, cut at ``max_tokens``."""
+    """One row of answers, cut at ``max_tokens``; ``told`` is the stated budget, if any.
+
+    The right answer stands in it too, for :func:`frame` to make the questions from.
+    """
     kept = list(pieces)[:max_tokens]
     return {
         "quantization": quantization,
         "prompt": prompt,
-        "stated_budget": stated_budget,
+        "strategy": "truncate" if told is None else "stated",
+        "budget_tokens": told,
         "question_id": f"{question:04d}",
         "question_sha256": f"{question:064x}",
         "expected_answer": expected,
@@ -57,9 +51,10 @@ def answer_row(
     }
 
 
-def frame(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
-    """Rows as the frame that generation writes."""
-    return pl.DataFrame(rows, schema=SCHEMA)
+def frame(rows: Sequence[dict[str, object]]) -> Table:
+    """Rows as the tables that generation and questions give."""
+    questions = {row["question_id"]: row for row in rows}
+    return make_table(rows, ANSWERS), make_table(questions.values(), QUESTIONS)
 
 
 def box(value: int) -> list[str]:
@@ -75,7 +70,7 @@ def synthetic_answers(
     stated_budgets: Sequence[int] = (32, 64, 128),
     max_tokens: int = 384,
     seed: int = 1,
-) -> pl.DataFrame:
+) -> Table:
     """Answers of several quantizations to the same questions.
 
     ``cot`` boxes once, after its steps. ``aav`` boxes a quick answer first and the verified one

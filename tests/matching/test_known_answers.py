@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import polars as pl
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgequant.latency.pace import LatencyModel, study_models
+from edgequant.core.tables import records
+from edgequant.latency.pace import Pace, study_paces
 from edgequant.matching.graders.boxed import grade
 from edgequant.matching.match import MatchedResult, match
-from tests.matching.synthetic_answers import SCHEMA, answer_row, box, frame
+from tests.matching.synthetic_answers import Table, answer_row, box, frame
 
 # Wilson's interval of k of 4, with z = 1.959964, on paper:
 # centre (k/4 + z^2/8) / (1 + z^2/4), half z / (1 + z^2/4) * sqrt(k/4 (1 - k/4) / 4 + z^2/64).
@@ -38,12 +39,12 @@ Q8_0_STATED_2 = (  # 4 prompt tokens more: mean 29
     ["well ", "then "],  # cut off
 )
 LATENCIES = [
-    LatencyModel("Q2_K", "measured", decode_seconds=1.0, prefill_seconds_per_token=0.1),
-    LatencyModel("Q8_0", "measured", decode_seconds=3.0, prefill_seconds_per_token=0.2),
+    Pace("Q2_K", "measured", decode_seconds=1.0, prefill_seconds_per_token=0.1),
+    Pace("Q8_0", "measured", decode_seconds=3.0, prefill_seconds_per_token=0.2),
 ]
 
 
-def four_questions() -> pl.DataFrame:
+def four_questions() -> Table:
     rows = []
     for quantization, stated, texts, extra in (
         ("Q2_K", None, Q2_K, 0),
@@ -65,32 +66,36 @@ def four_questions() -> pl.DataFrame:
     return frame(rows)
 
 
+def rows_of(table: pd.DataFrame, *columns: str) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in records(table[list(columns)])]
+
+
 @pytest.fixture(scope="module")
 def by_hand() -> MatchedResult:
     return match(
-        four_questions(), LATENCIES, [3, 5], time_limits_seconds=[2.4, 3, 4, 7, 8.7, 9, 1000]
+        *four_questions(), LATENCIES, [3, 5], time_limits_seconds=[2.4, 3, 4, 7, 8.7, 9, 1000]
     )
 
 
 def test_every_number_of_matched(by_hand: MatchedResult) -> None:
     # Q2_K: 25 * 0.1 + (b - 1) * 1.0; Q8_0: 25 * 0.2 + (b - 1) * 3.0; stated 29 * 0.2 + 3.0.
     expected = {
-        ("Q2_K", False, 1): (2.5, 1),
-        ("Q2_K", False, 2): (3.5, 2),
-        ("Q2_K", False, 3): (4.5, 1),
-        ("Q2_K", False, 4): (5.5, 1),
-        ("Q2_K", False, 5): (6.5, 2),
-        ("Q2_K", False, None): (6.5, 2),
-        ("Q8_0", False, 1): (5.0, 1),
-        ("Q8_0", False, 2): (8.0, 2),
-        ("Q8_0", False, 3): (11.0, 3),
-        ("Q8_0", False, 5): (17.0, 3),
-        ("Q8_0", False, None): (11.0, 3),
-        ("Q8_0", True, 2): (8.8, 3),
+        ("Q2_K", "truncate", 1): (2.5, 1),
+        ("Q2_K", "truncate", 2): (3.5, 2),
+        ("Q2_K", "truncate", 3): (4.5, 1),
+        ("Q2_K", "truncate", 4): (5.5, 1),
+        ("Q2_K", "truncate", 5): (6.5, 2),
+        ("Q2_K", "truncate", None): (6.5, 2),
+        ("Q8_0", "truncate", 1): (5.0, 1),
+        ("Q8_0", "truncate", 2): (8.0, 2),
+        ("Q8_0", "truncate", 3): (11.0, 3),
+        ("Q8_0", "truncate", 5): (17.0, 3),
+        ("Q8_0", "truncate", None): (11.0, 3),
+        ("Q8_0", "stated", 2): (8.8, 3),
     }
     found = {
-        (row["quantization"], row["stated"], row["budget_tokens"]): row
-        for row in by_hand.matched.iter_rows(named=True)
+        (row["quantization"], row["strategy"], row["budget_tokens"]): row
+        for row in records(by_hand.matched)
     }
     assert set(found) == set(expected)
     assert len(found) == len(by_hand.matched)
@@ -106,32 +111,32 @@ def test_every_number_of_matched(by_hand: MatchedResult) -> None:
 
 def test_every_row_of_best(by_hand: MatchedResult) -> None:
     columns = [
-        "time_limit_seconds", "quantization", "stated", "budget_tokens", "seconds", "accuracy",
+        "time_limit_seconds", "quantization", "strategy", "budget_tokens", "seconds", "accuracy",
         "not_distinguishable_from",
     ]  # fmt: skip
-    rows = by_hand.best.select(columns).with_columns(pl.col("seconds").round(9)).rows()
+    rows = rows_of(by_hand.best.assign(seconds=by_hand.best["seconds"].round(9)), *columns)
     assert rows == [
         # The quickest choice takes 2.5 s.
         (2.4, None, None, None, None, None, None),
         # Q8_0 needs 5 s for anything.
-        (3.0, "Q2_K", False, 1, 2.5, 0.25, ""),
-        (4.0, "Q2_K", False, 2, 3.5, 0.5, ""),
+        (3.0, "Q2_K", "truncate", 1, 2.5, 0.25, ""),
+        (4.0, "Q2_K", "truncate", 2, 3.5, 0.5, ""),
         # Of two equally accurate ones the quicker: not 5 tokens at 6.5 s. Q8_0 has 1 of 4.
-        (7.0, "Q2_K", False, 2, 3.5, 0.5, "Q8_0"),
+        (7.0, "Q2_K", "truncate", 2, 3.5, 0.5, "Q8_0"),
         # Q8_0 has 2 of 4 as well, at 8 s.
-        (8.7, "Q2_K", False, 2, 3.5, 0.5, "Q8_0"),
-        (9.0, "Q8_0", True, 2, 8.8, 0.75, "Q2_K"),
+        (8.7, "Q2_K", "truncate", 2, 3.5, 0.5, "Q8_0"),
+        (9.0, "Q8_0", "stated", 2, 8.8, 0.75, "Q2_K"),
         # No limit is no better, and takes 11 s.
-        (1000.0, "Q8_0", True, 2, 8.8, 0.75, "Q2_K"),
+        (1000.0, "Q8_0", "stated", 2, 8.8, 0.75, "Q2_K"),
     ]
 
 
 def test_every_score_of_whole_answers(by_hand: MatchedResult) -> None:
     columns = [
-        "quantization", "stated_budget", "accuracy", "lenient_accuracy", "mean_tokens",
+        "quantization", "budget_tokens", "accuracy", "lenient_accuracy", "mean_tokens",
         "median_tokens", "longest_tokens", "mean_prompt_tokens",
     ]  # fmt: skip
-    assert sorted(by_hand.scores.select(columns).rows(), key=str) == sorted(
+    assert sorted(rows_of(by_hand.scores, *columns), key=str) == sorted(
         [
             ("Q2_K", None, 0.5, 0.75, 3.5, 3.0, 5, 25.0),
             ("Q8_0", None, 0.75, 0.75, 1.75, 1.5, 3, 25.0),
@@ -143,42 +148,42 @@ def test_every_score_of_whole_answers(by_hand: MatchedResult) -> None:
 
 def test_four_questions_make_no_crossover(by_hand: MatchedResult) -> None:
     assert not by_hand.crossovers["confident"].any()
-    assert by_hand.crossovers["seconds"].is_null().all()
+    assert by_hand.crossovers["seconds"].isna().all()
     # At 11 s Q8_0 gets ahead without a stated budget, and at 8.8 s with any.
-    assert by_hand.crossovers.select("prompt", "stated", "sign_changes").rows() == [
+    assert rows_of(by_hand.crossovers, "prompt", "strategy", "sign_changes") == [
         ("any", None, 1),
-        ("cot", False, 1),
+        ("cot", "truncate", 1),
     ]
 
 
 def test_the_ratio_mapping_by_hand() -> None:
-    matched = match(four_questions(), LATENCIES, [3, 5], mapping="ratio").matched
+    matched = match(*four_questions(), LATENCIES, [3, 5], mapping="ratio").matched
     seconds = dict(
         zip(
-            matched.select("quantization", "stated", "budget_tokens").rows(),
+            rows_of(matched, "quantization", "strategy", "budget_tokens"),
             matched["seconds"],
             strict=True,
         )
     )
     # Budget times seconds of a token; prompts cost nothing.
-    assert seconds["Q2_K", False, 5] == pytest.approx(5.0)
-    assert seconds["Q2_K", False, None] == pytest.approx(5.0)
-    assert seconds["Q8_0", False, 5] == pytest.approx(15.0)
-    assert seconds["Q8_0", True, 2] == pytest.approx(6.0)
+    assert seconds["Q2_K", "truncate", 5] == pytest.approx(5.0)
+    assert seconds["Q2_K", "truncate", None] == pytest.approx(5.0)
+    assert seconds["Q8_0", "truncate", 5] == pytest.approx(15.0)
+    assert seconds["Q8_0", "stated", 2] == pytest.approx(6.0)
 
 
 def test_a_source_without_a_quantization_leaves_it_out_alone(by_hand: MatchedResult) -> None:
-    lone = LatencyModel("Q8_0", "predicted", 0.5, 0.0)
-    result = match(four_questions(), [*LATENCIES, lone], [3, 5])
+    lone = Pace("Q8_0", "predicted", 0.5, 0.0)
+    result = match(*four_questions(), [*LATENCIES, lone], [3, 5])
     assert result.notes == ("No predicted latency for Q2_K: left out there.",)
-    predicted = result.matched.filter(pl.col("latency_source") == "predicted")
+    predicted = result.matched[result.matched["latency_source"] == "predicted"]
     assert set(predicted["quantization"]) == {"Q8_0"}
     assert set(result.crossovers["latency_source"]) <= {"measured"}
-    measured = result.matched.filter(pl.col("latency_source") == "measured")
-    assert measured.equals(by_hand.matched)
+    measured = result.matched[result.matched["latency_source"] == "measured"]
+    assert records(measured) == records(by_hand.matched)
     # Nothing of the other kind slipped in where the two are compared.
-    limits = result.best.filter(pl.col("latency_source") == "predicted")
-    assert set(limits["not_distinguishable_from"].drop_nulls()) == {""}
+    limits = result.best[result.best["latency_source"] == "predicted"]
+    assert set(limits["not_distinguishable_from"].dropna()) == {""}
 
 
 PIECE = st.sampled_from([r"\boxed{7}", r"\boxed{8}", r"\boxed{", "7", "}", "x", ""])
@@ -189,7 +194,7 @@ ANSWERS = st.lists(
 )
 
 
-def drawn_frame(drawn: list[tuple[list[str], list[str], int]]) -> pl.DataFrame:
+def drawn_frame(drawn: list[tuple[list[str], list[str], int]]) -> Table:
     return frame(
         [
             answer_row(q, "aav", None, n, 7, pieces, prompt_tokens=prompt)
@@ -204,16 +209,16 @@ def drawn_frame(drawn: list[tuple[list[str], list[str], int]]) -> pl.DataFrame:
 def test_more_tokens_never_take_less_time_and_no_limit_grades_whole_answers(
     drawn: list[tuple[list[str], list[str], int]], budgets: list[int]
 ) -> None:
-    matched = match(drawn_frame(drawn), LATENCIES, budgets, resamples=20).matched
+    matched = match(*drawn_frame(drawn), LATENCIES, budgets, resamples=20).matched
     for place, quantization in enumerate(("Q2_K", "Q8_0")):
-        rows = matched.filter(pl.col("quantization") == quantization)
-        hard = rows.drop_nulls("budget_tokens").sort("budget_tokens")
-        assert (hard["seconds"].diff().drop_nulls() > 0).all()
-        (whole,) = rows.filter(pl.col("budget_tokens").is_null()).to_dicts()
+        rows = matched[matched["quantization"] == quantization]
+        hard = rows.dropna(subset="budget_tokens").sort_values("budget_tokens")
+        assert (hard["seconds"].diff().dropna() > 0).all()
+        (whole,) = records(rows[rows["budget_tokens"].isna()])
         right = sum(grade("".join(answers[place])).boxed == 7 for answers in drawn)
         assert whole["accuracy"] == right / len(drawn)
         longest = max(1, *(len(answers[place]) for answers in drawn))
-        assert whole["seconds"] >= hard.filter(pl.col("budget_tokens") <= longest)["seconds"].max()
+        assert whole["seconds"] >= hard[hard["budget_tokens"] <= longest]["seconds"].max()
 
 
 @settings(max_examples=25, deadline=None)
@@ -221,22 +226,22 @@ def test_more_tokens_never_take_less_time_and_no_limit_grades_whole_answers(
 def test_the_order_and_the_names_of_questions_change_nothing(
     drawn: list[tuple[list[str], list[str], int]], random: object
 ) -> None:
-    answers = drawn_frame(drawn)
-    before = match(answers, LATENCIES, resamples=50)
+    answers, questions = drawn_frame(drawn)
+    before = match(answers, questions, LATENCIES, resamples=50)
     order = list(range(len(answers)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    after = match(answers[order], LATENCIES, resamples=50)
+    after = match(answers.iloc[order], questions, LATENCIES, resamples=50)
     for table in ("matched", "best", "crossovers"):
         assert getattr(after, table).equals(getattr(before, table))
     # Other names, in another order than before.
     names = {f"{n:04d}": f"{97 * (n + 1) % 101}-name" for n in range(len(drawn))}
-    renamed = answers.with_columns(pl.col("question_id").replace_strict(names))
-    after = match(renamed, LATENCIES, resamples=50)
+    renamed = [t.assign(question_id=t["question_id"].map(names)) for t in (answers, questions)]
+    after = match(*renamed, LATENCIES, resamples=50)
     assert after.matched.equals(before.matched)
     assert after.best.equals(before.best)
 
 
-def study_answers(questions: int = 100) -> pl.DataFrame:
+def study_answers(questions: int = 100) -> Table:
     """Every box closes with a known token.
 
     =====  ==========  ====  ======
@@ -259,55 +264,55 @@ def study_answers(questions: int = 100) -> pl.DataFrame:
             value = 7 if n * 37 % 100 < right else 8
             pieces = [*[" step"] * (closes_at - 5), *box(value)]
             rows.append(answer_row(quantization, "cot", stated, n, 7, pieces))
-    return pl.DataFrame(rows, schema=SCHEMA)
+    return frame(rows)
 
 
-def crossings(result: MatchedResult) -> dict[tuple[str, bool | None], tuple[float, ...]]:
+def crossings(result: MatchedResult) -> dict[tuple[str, str | None], tuple[float, ...]]:
     assert (result.crossovers["first_quantization"] == "Q2_K").all()
     assert (result.crossovers["second_quantization"] == "Q8_0").all()
     assert result.crossovers["confident"].all()
     columns = ["seconds_low", "seconds", "seconds_high", "lead_before", "lead_after"]
-    rows = result.crossovers.iter_rows(named=True)
-    found = {(row["prompt"], row["stated"]): tuple(row[c] for c in columns) for row in rows}
+    rows = records(result.crossovers)
+    found = {(row["prompt"], row["strategy"]): tuple(row[c] for c in columns) for row in rows}
     assert len(found) == len(result.crossovers)
     return found
 
 
 def test_the_studys_crossover_to_the_second() -> None:
     """From the recorded seconds: Q2_K first, Q8_0 later, and earlier where the budget is told."""
-    result = match(study_answers(), study_models(), [20, 40], time_limits_seconds=[
+    result = match(*study_answers(), study_paces(), [20, 40], time_limits_seconds=[
         18.18 * 19 - 1, 18.18 * 19, 49.73 * 23 - 1, 49.73 * 23, 49.73 * 39 - 1, 49.73 * 39,
     ])  # fmt: skip
     plain, told = 39 * 49.73, 23 * 49.73
     assert crossings(result) == {
-        ("cot", False): pytest.approx((plain, plain, plain, 0.6, 0.3)),
-        ("cot", True): pytest.approx((told, told, told, 0.4, 0.4)),
+        ("cot", "truncate"): pytest.approx((plain, plain, plain, 0.6, 0.3)),
+        ("cot", "stated"): pytest.approx((told, told, told, 0.4, 0.4)),
         ("any", None): pytest.approx((told, told, told, 0.6, 0.3), abs=1e-9),
     }
-    assert result.best.select("quantization", "stated", "budget_tokens").rows() == [
+    assert rows_of(result.best, "quantization", "strategy", "budget_tokens") == [
         (None, None, None),
-        ("Q2_K", False, 20),
-        ("Q2_K", False, 20),
-        ("Q8_0", True, 24),
-        ("Q8_0", True, 24),
-        ("Q8_0", False, 40),
+        ("Q2_K", "truncate", 20),
+        ("Q2_K", "truncate", 20),
+        ("Q8_0", "stated", 24),
+        ("Q8_0", "stated", 24),
+        ("Q8_0", "truncate", 40),
     ]
 
 
 def test_the_studys_crossover_by_its_ratio() -> None:
-    result = match(study_answers(), study_models(), [20, 40], mapping="ratio")
+    result = match(*study_answers(), study_paces(), [20, 40], mapping="ratio")
     found = crossings(result)
-    assert found["cot", False][1] == pytest.approx(40 * 49.73)
-    assert found["cot", True][1] == pytest.approx(24 * 49.73)
+    assert found["cot", "truncate"][1] == pytest.approx(40 * 49.73)
+    assert found["cot", "stated"][1] == pytest.approx(24 * 49.73)
     # In tokens of the 2-bit model: 40 of the 8-bit model take as long as 109.4.
-    assert found["cot", False][1] / 18.18 == pytest.approx(40 * 2.735, abs=0.05)
+    assert found["cot", "truncate"][1] / 18.18 == pytest.approx(40 * 2.735, abs=0.05)
 
 
 def test_100_tokens_of_two_bits_take_as_long_as_36_point_6_of_eight() -> None:
-    matched = match(study_answers(), study_models(), [36, 37, 100], mapping="ratio").matched
+    matched = match(*study_answers(), study_paces(), [36, 37, 100], mapping="ratio").matched
     seconds = {
         (row["quantization"], row["budget_tokens"]): row["seconds"]
-        for row in matched.filter(~pl.col("stated")).iter_rows(named=True)
+        for row in records(matched[matched["strategy"] == "truncate"])
     }
     two_bits = seconds["Q2_K", 100]
     assert two_bits == pytest.approx(1818.0)
@@ -318,12 +323,9 @@ def test_100_tokens_of_two_bits_take_as_long_as_36_point_6_of_eight() -> None:
 
 def test_a_faster_board_moves_the_crossover_in_proportion() -> None:
     answers = study_answers()
-    slow = crossings(match(answers, study_models(), [20, 40]))
-    faster = [
-        LatencyModel(m.quantization, "measured", m.decode_seconds / 1000, 0.0)
-        for m in study_models()
-    ]
-    quick = crossings(match(answers, faster, [20, 40]))
+    slow = crossings(match(*answers, study_paces(), [20, 40]))
+    faster = [Pace(m.quantization, "measured", m.decode_seconds / 1000, 0.0) for m in study_paces()]
+    quick = crossings(match(*answers, faster, [20, 40]))
     for family in slow:
         assert quick[family][1] * 1000 == pytest.approx(slow[family][1])
 
@@ -331,38 +333,40 @@ def test_a_faster_board_moves_the_crossover_in_proportion() -> None:
 def test_the_quantization_that_leads_first_is_named_first() -> None:
     """The same curves under each other's names: Q8_0 leads, then Q2_K."""
     swap = {"Q2_K": "Q8_0", "Q8_0": "Q2_K"}
-    answers = study_answers().with_columns(pl.col("quantization").replace_strict(swap))
-    latencies = [
-        LatencyModel(swap[m.quantization], "study", m.decode_seconds, 0.0) for m in study_models()
-    ]
-    crossovers = match(answers, latencies, [20, 40]).crossovers
+    answers, questions = study_answers()
+    answers = answers.assign(quantization=answers["quantization"].map(swap))
+    latencies = [Pace(swap[m.quantization], "study", m.decode_seconds, 0.0) for m in study_paces()]
+    crossovers = match(answers, questions, latencies, [20, 40]).crossovers
     assert set(crossovers["first_quantization"]) == {"Q8_0"}
     assert set(crossovers["second_quantization"]) == {"Q2_K"}
-    assert crossovers.filter(stated=False)["seconds"].item() == pytest.approx(39 * 49.73)
+    assert crossovers[crossovers["strategy"] == "truncate"]["seconds"].item() == pytest.approx(
+        39 * 49.73
+    )
 
 
 def test_prompt_time_moves_the_crossover_by_the_prompt() -> None:
     """120 prompt tokens at 2 s each delay every Q8_0 point by 240 s."""
     latencies = [
-        LatencyModel(m.quantization, "measured", m.decode_seconds, 2.0 * (m.quantization == "Q8_0"))
-        for m in study_models()
+        Pace(m.quantization, "measured", m.decode_seconds, 2.0 * (m.quantization == "Q8_0"))
+        for m in study_paces()
     ]
-    found = crossings(match(study_answers(), latencies, [20, 40]))
-    assert found["cot", False][1] == pytest.approx(39 * 49.73 + 240)
-    assert found["cot", True][1] == pytest.approx(23 * 49.73 + 240)
+    found = crossings(match(*study_answers(), latencies, [20, 40]))
+    assert found["cot", "truncate"][1] == pytest.approx(39 * 49.73 + 240)
+    assert found["cot", "stated"][1] == pytest.approx(23 * 49.73 + 240)
 
 
 def test_where_eight_bits_are_as_fast_two_bits_never_lead() -> None:
-    latencies = [LatencyModel(q, "emulated", 0.02, 0.01) for q in ("Q2_K", "Q8_0")]
-    answers = study_answers().filter(pl.col("stated_budget").is_null())
+    latencies = [Pace(q, "emulated", 0.02, 0.01) for q in ("Q2_K", "Q8_0")]
+    answers, questions = study_answers()
+    answers = answers[answers["budget_tokens"].isna()]
     # The same tokens for both: the better one is better at every time.
-    eight = answers.filter(pl.col("quantization") == "Q8_0")
-    two = eight.with_columns(
-        pl.lit("Q2_K").alias("quantization"),
-        text=pl.lit("none"),
-        token_texts=pl.lit(["none"]),
-        token_ids=pl.lit([1], dtype=pl.List(pl.Int32)),
+    eight = answers[answers["quantization"] == "Q8_0"]
+    two = eight.assign(
+        quantization="Q2_K",
+        text="none",
+        token_texts=[["none"]] * len(eight),
+        token_ids=[[1]] * len(eight),
     )
-    result = match(pl.concat([two, eight]), latencies, [40])
-    assert result.crossovers.is_empty()
+    result = match(pd.concat([two, eight]), questions, latencies, [40])
+    assert result.crossovers.empty
     assert set(result.best["quantization"]) == {"Q8_0"}

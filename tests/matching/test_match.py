@@ -5,60 +5,73 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import polars as pl
+import pandas as pd
 import pytest
 
+from edgequant.answers.strategies.truncate import budget_grid
 from edgequant.core.errors import DataFrameError
-from edgequant.latency.pace import LatencyModel, study_models
-from edgequant.matching.cuts import budget_grid, group_answers
+from edgequant.core.schemas import MATCHED
+from edgequant.core.tables import records, values
+from edgequant.latency.pace import Pace, study_paces
+from edgequant.matching.cuts import group_answers
 from edgequant.matching.files import read_matched, write_matched
 from edgequant.matching.graders.boxed import grade
 from edgequant.matching.match import (
-    MATCHED_SCHEMA,
     MatchedResult,
     match,
     order_quantizations,
     round_limits,
 )
-from tests.matching.synthetic_answers import answer_row, box, frame, synthetic_answers
+from tests.matching.synthetic_answers import Table, answer_row, box, frame, synthetic_answers
 
 BUDGETS = [8, 16, 32, 64, 128]
 
 
-def emulated(**seconds: float) -> list[LatencyModel]:
-    return [LatencyModel(q, "emulated", s, s / 2) for q, s in seconds.items()]
+def emulated(**seconds: float) -> list[Pace]:
+    return [Pace(q, "emulated", s, s / 2) for q, s in seconds.items()]
 
 
 @pytest.fixture(scope="module")
-def answers() -> pl.DataFrame:
+def answers() -> Table:
     return synthetic_answers(120)
 
 
+def plain(answers: Table, quantization: str, prompt: str) -> pd.DataFrame:
+    """The answers that were told no budget."""
+    table = answers[0]
+    return table[
+        (table["quantization"] == quantization)
+        & (table["prompt"] == prompt)
+        & table["budget_tokens"].isna()
+    ]
+
+
 @pytest.fixture(scope="module")
-def result(answers: pl.DataFrame) -> MatchedResult:
-    latencies = emulated(Q2_K=0.04, Q3_K_M=0.035, Q4_K_M=0.03, Q8_0=0.02) + study_models()
-    return match(answers, latencies, BUDGETS)
+def result(answers: Table) -> MatchedResult:
+    latencies = emulated(Q2_K=0.04, Q3_K_M=0.035, Q4_K_M=0.03, Q8_0=0.02) + study_paces()
+    return match(*answers, latencies, BUDGETS)
 
 
-def test_a_budget_is_graded_as_the_cut_text_would_be(answers: pl.DataFrame) -> None:
-    group = next(g for g in group_answers(answers) if g.prompt == "aav" and not g.stated_budget)
-    rows = answers.filter(
-        (pl.col("quantization") == group.quantization)
-        & (pl.col("prompt") == "aav")
-        & pl.col("stated_budget").is_null()
-    ).sort("question_id")
+def test_a_budget_is_graded_as_the_cut_text_would_be(answers: Table) -> None:
+    group = next(
+        g for g in group_answers(*answers) if g.prompt == "aav" and g.strategy == "truncate"
+    )
+    rows = plain(answers, group.quantization, "aav").sort_values("question_id")
+    gold = dict(
+        zip(values(answers[1]["question_id"]), values(answers[1]["expected_answer"]), strict=True)
+    )
     budgets = [1, 7, 10, 12, 13, 60, 100, 384, 5000]
     correct = group.correct(budgets)
-    for place, row in enumerate(rows.head(30).iter_rows(named=True)):
+    for place, row in enumerate(records(rows.head(30))):
         for column, budget in enumerate(budgets):
             cut = grade("".join(row["token_texts"][:budget])).boxed
-            assert correct[place, column] == (cut == row["expected_answer"])
+            assert correct[place, column] == (cut == gold[row["question_id"]])
 
 
 def test_a_later_box_overwrites_a_right_one() -> None:
     pieces = [*box(5), " no ", *box(6), " yes ", *box(5)]
     answers = frame([answer_row("Q8_0", "aav", None, 1, 5, pieces)])
-    (group,) = group_answers(answers)
+    (group,) = group_answers(*answers)
     assert group.changes == ((5, 11, 17),)
     assert group.correct([4, 5, 10, 11, 16, 17]).tolist() == [
         [False, True, True, False, False, True]
@@ -68,59 +81,60 @@ def test_a_later_box_overwrites_a_right_one() -> None:
 def test_text_behind_a_stop_text_is_not_graded() -> None:
     row = answer_row("Q8_0", "cot", None, 1, 5, [*box(5), "<|im_end|>", *box(6)])
     row["text"] = r"\boxed{5}"
-    (group,) = group_answers(frame([row]))
+    (group,) = group_answers(*frame([row]))
     assert group.correct([100]).tolist() == [[True]]
 
 
-def test_the_seconds_are_the_formulas(result: MatchedResult, answers: pl.DataFrame) -> None:
-    row = result.matched.row(
-        by_predicate=(pl.col("quantization") == "Q4_K_M")
-        & (pl.col("prompt") == "cot")
-        & ~pl.col("stated")
-        & (pl.col("budget_tokens") == 64)
-        & (pl.col("latency_source") == "emulated"),
-        named=True,
+def test_the_seconds_are_the_formulas(result: MatchedResult, answers: Table) -> None:
+    table = result.matched
+    (row,) = records(
+        table[
+            (table["quantization"] == "Q4_K_M")
+            & (table["prompt"] == "cot")
+            & (table["strategy"] == "truncate")
+            & (table["budget_tokens"] == 64)
+            & (table["latency_source"] == "emulated")
+        ]
     )
-    plain = answers.filter(
-        (pl.col("quantization") == "Q4_K_M")
-        & (pl.col("prompt") == "cot")
-        & pl.col("stated_budget").is_null()
-    )
-    mean_prompt = plain["prompt_tokens"].mean()
-    assert row["seconds"] == pytest.approx(mean_prompt * 0.015 + 63 * 0.03)  # type: ignore[operator]
+    mean_prompt = plain(answers, "Q4_K_M", "cot")["prompt_tokens"].mean()
+    assert row["seconds"] == pytest.approx(mean_prompt * 0.015 + 63 * 0.03)
     assert row["n"] == 120
 
 
 def test_no_limit_takes_as_long_as_the_longest_answer(
-    result: MatchedResult, answers: pl.DataFrame
+    result: MatchedResult, answers: Table
 ) -> None:
-    plain = answers.filter(
-        (pl.col("quantization") == "Q8_0")
-        & (pl.col("prompt") == "cot")
-        & pl.col("stated_budget").is_null()
+    whole = plain(answers, "Q8_0", "cot")
+    longest = max(map(len, whole["token_ids"]))
+    table = result.matched
+    (row,) = records(
+        table[
+            (table["quantization"] == "Q8_0")
+            & (table["prompt"] == "cot")
+            & table["budget_tokens"].isna()
+            & (table["latency_source"] == "study")
+        ]
     )
-    longest = plain["token_ids"].list.len().max()
-    row = result.matched.row(
-        by_predicate=(pl.col("quantization") == "Q8_0")
-        & (pl.col("prompt") == "cot")
-        & pl.col("budget_tokens").is_null()
-        & (pl.col("latency_source") == "study"),
-        named=True,
-    )
-    assert row["seconds"] == pytest.approx((longest - 1) * 49.73)  # type: ignore[operator]
+    assert row["seconds"] == pytest.approx((longest - 1) * 49.73)
     right = sum(
         grade(text).boxed == expected
-        for text, expected in zip(plain["text"], plain["expected_answer"], strict=True)
+        for text, expected in zip(
+            whole.merge(answers[1], on="question_id")["text"],
+            whole.merge(answers[1], on="question_id")["expected_answer"],
+            strict=True,
+        )
     )
     assert row["accuracy"] == pytest.approx(right / 120)
 
 
-def test_the_studys_mapping_is_budget_times_ratio(answers: pl.DataFrame) -> None:
-    matched = match(answers, study_models(), BUDGETS, mapping="ratio").matched
+def test_the_studys_mapping_is_budget_times_ratio(answers: Table) -> None:
+    matched = match(*answers, study_paces(), BUDGETS, mapping="ratio").matched
     seconds = {
-        q: matched.filter(
-            (pl.col("quantization") == q) & (pl.col("budget_tokens") == 128) & ~pl.col("stated")
-        )["seconds"][0]
+        q: matched[
+            (matched["quantization"] == q)
+            & (matched["budget_tokens"] == 128)
+            & (matched["strategy"] == "truncate")
+        ]["seconds"].iloc[0]
         for q in ("Q2_K", "Q8_0")
     }
     assert seconds["Q2_K"] == pytest.approx(128 * 18.18)
@@ -129,12 +143,15 @@ def test_the_studys_mapping_is_budget_times_ratio(answers: pl.DataFrame) -> None
 
 def test_the_studys_crossover_appears(result: MatchedResult) -> None:
     """Q2_K ahead while time is short, Q8_0 later."""
-    rows = result.crossovers.filter(
-        (pl.col("latency_source") == "study")
-        & (pl.col("prompt") == "cot")
-        & ~pl.col("stated")
-        & pl.col("confident")
-    ).to_dicts()
+    table = result.crossovers
+    rows = records(
+        table[
+            (table["latency_source"] == "study")
+            & (table["prompt"] == "cot")
+            & (table["strategy"] == "truncate")
+            & table["confident"]
+        ]
+    )
     assert len(rows) == 1
     assert rows[0]["first_quantization"] == "Q2_K"
     assert rows[0]["second_quantization"] == "Q8_0"
@@ -142,20 +159,20 @@ def test_the_studys_crossover_appears(result: MatchedResult) -> None:
 
 
 def test_what_is_faster_and_better_is_never_overtaken(result: MatchedResult) -> None:
-    emulated_rows = result.crossovers.filter(
-        (pl.col("latency_source") == "emulated") & pl.col("confident")
-    )
-    assert emulated_rows.filter(pl.col("second_quantization") == "Q2_K").is_empty()
-    best = result.best.filter(pl.col("latency_source") == "emulated")
+    table = result.crossovers
+    sure = table[(table["latency_source"] == "emulated") & table["confident"]]
+    assert "Q2_K" not in set(sure["second_quantization"])
+    best = result.best[result.best["latency_source"] == "emulated"]
     assert set(best["quantization"]) == {"Q8_0"}
 
 
 def test_every_best_choice_keeps_its_limit_and_is_the_best(result: MatchedResult) -> None:
-    for row in result.best.iter_rows(named=True):
-        within = result.matched.filter(
-            (pl.col("latency_source") == row["latency_source"])
-            & (pl.col("seconds") <= row["time_limit_seconds"])
-        )
+    table = result.matched
+    for row in records(result.best):
+        within = table[
+            (table["latency_source"] == row["latency_source"])
+            & (table["seconds"] <= row["time_limit_seconds"])
+        ]
         assert row["seconds"] <= row["time_limit_seconds"]
         assert row["accuracy"] == within["accuracy"].max()
         assert row["quantization"] not in row["not_distinguishable_from"]
@@ -164,17 +181,18 @@ def test_every_best_choice_keeps_its_limit_and_is_the_best(result: MatchedResult
 def test_budgets_asked_for_are_there_and_the_columns_are_the_promised_ones(
     result: MatchedResult,
 ) -> None:
-    assert result.matched.columns == list(MATCHED_SCHEMA)
-    hard = result.matched.filter(~pl.col("stated"))
-    assert set(BUDGETS) <= set(hard["budget_tokens"].drop_nulls())
-    assert set(result.matched.filter(pl.col("stated"))["budget_tokens"]) == {32, 64, 128}
+    assert list(result.matched.columns) == list(MATCHED.columns)
+    hard = result.matched[result.matched["strategy"] == "truncate"]
+    assert set(BUDGETS) <= set(hard["budget_tokens"].dropna())
+    stated = result.matched[result.matched["strategy"] == "stated"]
+    assert set(stated["budget_tokens"]) == {32, 64, 128}
     assert result.notes == ("No study latency for Q3_K_M, Q4_K_M: left out there.",)
 
 
-def test_limits_asked_for_are_kept_also_where_nothing_answers(answers: pl.DataFrame) -> None:
-    best = match(answers, study_models(), time_limits_seconds=[1.0, 36000.0]).best
+def test_limits_asked_for_are_kept_also_where_nothing_answers(answers: Table) -> None:
+    best = match(*answers, study_paces(), time_limits_seconds=[1.0, 36000.0]).best
     assert best["time_limit_seconds"].to_list() == [1.0, 36000.0]
-    assert best["quantization"].to_list() == [None, "Q8_0"]
+    assert values(best["quantization"]) == [None, "Q8_0"]
 
 
 def test_indistinguishable_ones_are_named() -> None:
@@ -183,20 +201,20 @@ def test_indistinguishable_ones_are_named() -> None:
         for q, right in (("Q4_K_M", 70), ("Q8_0", 72), ("Q2_K", 20))
         for n in range(100)
     ]
-    result = match(frame(rows), emulated(Q2_K=1, Q4_K_M=1, Q8_0=1))
-    last = result.best.row(-1, named=True)
+    result = match(*frame(rows), emulated(Q2_K=1, Q4_K_M=1, Q8_0=1))
+    last = records(result.best)[-1]
     assert last["quantization"] == "Q8_0"
     assert last["not_distinguishable_from"] == "Q4_K_M"
 
 
-def test_the_same_seed_gives_the_same_result(answers: pl.DataFrame) -> None:
-    one, two = (match(answers, study_models(), resamples=200, seed=4) for _ in range(2))
+def test_the_same_seed_gives_the_same_result(answers: Table) -> None:
+    one, two = (match(*answers, study_paces(), resamples=200, seed=4) for _ in range(2))
     assert one.crossovers.equals(two.crossovers)
 
 
 def test_files_come_back_as_they_were(result: MatchedResult, tmp_path: Path) -> None:
     paths = write_matched(tmp_path / "new", result)
-    assert paths[0].read_text().splitlines()[0] == ",".join(MATCHED_SCHEMA)
+    assert paths[0].read_text().splitlines()[0] == ",".join(MATCHED.columns)
     again = read_matched(tmp_path / "new", notes=result.notes)
     assert again.matched.equals(result.matched)
     assert again.crossovers.equals(result.crossovers)
@@ -206,48 +224,46 @@ def test_files_come_back_as_they_were(result: MatchedResult, tmp_path: Path) -> 
 
 def test_a_csv_without_a_column_is_refused(result: MatchedResult, tmp_path: Path) -> None:
     write_matched(tmp_path, result)
-    pl.read_csv(tmp_path / "best.csv").drop("seconds").write_csv(tmp_path / "best.csv")
-    with pytest.raises(DataFrameError, match=r"best.csv: has no column 'seconds'"):
+    best = pd.read_csv(tmp_path / "best.csv", dtype=str).drop(columns="seconds")
+    best.to_csv(tmp_path / "best.csv", index=False)
+    with pytest.raises(DataFrameError, match=r"best.csv: the best choices: no column 'seconds'"):
         read_matched(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "column", ["quantization", "stated_budget", "token_texts", "expected_answer", "prompt_tokens"]
+    "column", ["quantization", "strategy", "budget_tokens", "token_texts", "prompt_tokens"]
 )
-def test_a_missing_column_is_named(answers: pl.DataFrame, column: str) -> None:
+def test_a_missing_column_is_named(answers: Table, column: str) -> None:
     with pytest.raises(DataFrameError, match=f"no column '{column}'"):
-        match(answers.drop(column), study_models())
+        match(answers[0].drop(columns=column), answers[1], study_paces())
 
 
-def test_wrong_answers_tables_are_refused(answers: pl.DataFrame) -> None:
-    one = answers.filter(pl.col("question_id") == "0003").head(1)
+def test_wrong_answers_tables_are_refused(answers: Table) -> None:
+    table, questions = answers
+    one = table[table["question_id"] == "0003"].head(1)
     cases = {
-        "has answers to 119 of 120 questions": answers.join(
-            one, on=["quantization", "prompt", "stated_budget", "question_id"], how="anti",
-            nulls_equal=True,
-        ),
-        "more than one answer": pl.concat([answers, one]),
-        "has no rows|have no rows": answers.clear(),
-        "holds String": answers.with_columns(pl.col("expected_answer").cast(pl.String)),
-        "has empty cells": answers.with_columns(text=pl.lit(None, pl.String)),
-        "joined are not the text": answers.with_columns(text=pl.lit("other")),
-        "token_texts for": answers.with_columns(pl.col("token_ids").list.head(2)),
-        "differs between rows": answers.with_columns(
-            expected_answer=pl.int_range(pl.len(), dtype=pl.Int64)
-        ),
-    }  # fmt: skip
-    for message, table in cases.items():
+        "has answers to 119 of 120 questions": table.drop(index=one.index),
+        "more than one answer": pd.concat([table, one]),
+        "has no rows|have no rows": table.head(0),
+        "'text' must hold text": table.assign(text=5),
+        "'prompt_tokens' must hold whole numbers": table.assign(prompt_tokens="many"),
+        "'token_ids' must hold lists of whole numbers": table.assign(token_ids="1 2"),
+        "has empty cells": table.assign(text=None),
+        "joined are not the text": table.assign(text="other"),
+        "token_texts for": table.assign(token_ids=[ids[:2] for ids in table["token_ids"]]),
+    }
+    for message, wrong in cases.items():
         with pytest.raises(DataFrameError, match=message):
-            match(table, study_models())
+            match(wrong, questions, study_paces())
 
 
-def test_latencies_that_fit_nothing_are_refused(answers: pl.DataFrame) -> None:
+def test_latencies_that_fit_nothing_are_refused(answers: Table) -> None:
     with pytest.raises(DataFrameError, match="F16 against Q2_K"):
-        match(answers, emulated(F16=1.0))
+        match(*answers, emulated(F16=1.0))
     with pytest.raises(DataFrameError, match="two emulated latencies for Q2_K"):
-        match(answers, emulated(Q2_K=1.0) * 2)
+        match(*answers, emulated(Q2_K=1.0) * 2)
     with pytest.raises(DataFrameError, match="no time"):
-        match(answers, emulated(Q2_K=0.0))
+        match(*answers, emulated(Q2_K=0.0))
 
 
 def test_quantizations_are_ordered_by_their_bits() -> None:

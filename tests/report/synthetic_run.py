@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
+import pandas as pd
 
-from edgequant.latency.pace import LatencyModel
+from edgequant.latency.frame import make_frame
+from edgequant.latency.pace import Pace
 from edgequant.matching.match import match
 from edgequant.report.run import (
     BoardRecord,
@@ -24,23 +25,20 @@ PREDICTED = {"Q2_K": 0.0016, "Q3_K_M": 0.0017, "Q4_K_M": 0.0018, "Q8_0": 0.0026}
 BITS = {"Q2_K": 3.1, "Q3_K_M": 3.9, "Q4_K_M": 4.9, "Q8_0": 8.5}
 
 
-def latency_models() -> list[LatencyModel]:
+def paces() -> list[Pace]:
     """Three sources, as in the demo; the study knows two quantizations."""
     return [
         *(
-            LatencyModel(q, "emulated", s, s * 0.7, "Median of every token on the virtual board.")
+            Pace(q, "emulated", s, s * 0.7, "Median of every token on the virtual board.")
             for q, s in EMULATED.items()
         ),
-        *(
-            LatencyModel(q, "predicted", s, s * 0.5, "Roofline for rk3568.")
-            for q, s in PREDICTED.items()
-        ),
-        LatencyModel("Q2_K", "study", 18.18, 0.0, "Medians of 19 recorded tokens"),
-        LatencyModel("Q8_0", "study", 49.73, 0.0, "Medians of 19 recorded tokens"),
+        *(Pace(q, "predicted", s, s * 0.5, "Roofline for rk3568.") for q, s in PREDICTED.items()),
+        Pace("Q2_K", "study", 18.18, 0.0, "Medians of 19 recorded tokens"),
+        Pace("Q8_0", "study", 49.73, 0.0, "Medians of 19 recorded tokens"),
     ]
 
 
-def latency_frame(repeats: int = 3, tokens: int = 64) -> pl.DataFrame:
+def latency_frame(repeats: int = 3, tokens: int = 64) -> pd.DataFrame:
     """One row for each token; Q3_K_M spreads too wide, one Q4_K_M repeat failed."""
     random = np.random.default_rng(3)
     rows: list[dict[str, object]] = []
@@ -75,15 +73,15 @@ def latency_frame(repeats: int = 3, tokens: int = 64) -> pl.DataFrame:
                 }
                 for index in range(1, tokens)
             )
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return make_frame(rows)
 
 
 def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInputs:
     """All that a report shows."""
-    answers = synthetic_answers(questions)
-    models = latency_models()
+    answers, gold = synthetic_answers(questions)
+    own = paces()
     budgets = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
-    matched = match(answers, models, budgets, resamples=resamples)
+    matched = match(answers, gold, own, budgets, resamples=resamples)
     manifest = RunManifest(
         created="2024-05-01T12:00:00+00:00",
         llama_cpp_commit="0c1e57098",
@@ -112,7 +110,7 @@ def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInput
             )
             for q, b in BITS.items()
         ],
-        latency_models=models,
+        paces=own,
         inputs={"experiment": "cd" * 32, "questions": "12" * 32, "build": "0123456789abcdef"},
         prompts=[PromptRecord(name="cot", system="Follow <this> pattern & \\boxed{}.")],
         generation={"slots": 1, "prompt_cache": False, "questions": questions},
@@ -123,4 +121,4 @@ def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInput
             StageRecord(name="generate", seconds=95.5, reused=True),
         ],
     )
-    return ReportInputs(manifest, latency_frame(), answers, matched)
+    return ReportInputs(manifest, latency_frame(), answers, gold, matched)

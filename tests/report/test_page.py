@@ -11,14 +11,16 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
-import polars as pl
+import pandas as pd
 import pytest
-from polars.testing import assert_frame_equal
+from pandas.testing import assert_frame_equal
 
 from edgequant.core.errors import ArtefactError, DataFrameError
 from edgequant.core.hashing import sha256_file
+from edgequant.core.schemas import ANSWERS, LATENCY, MATCHED, QUESTIONS
+from edgequant.core.tables import read_csv, read_table, write_table
 from edgequant.matching.files import write_matched
-from edgequant.matching.match import MATCHED_SCHEMA, match
+from edgequant.matching.match import match
 from edgequant.report.page import write_report
 from edgequant.report.run import ReportInputs, RunManifest, load_run
 from tests.matching.synthetic_answers import synthetic_answers
@@ -76,9 +78,14 @@ def run_folder(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("run")
     write_report(folder, inputs)
     write_matched(folder, inputs.matched)
-    inputs.latency.write_parquet(folder / "latency.parquet")
     assert inputs.answers is not None
-    inputs.answers.write_parquet(folder / "answers.parquet")
+    assert inputs.questions is not None
+    for table, schema in (
+        (inputs.latency, LATENCY),
+        (inputs.answers, ANSWERS),
+        (inputs.questions, QUESTIONS),
+    ):
+        write_table(table, folder / schema.file, schema)
     (folder / "manifest.json").write_text(inputs.manifest.model_dump_json(indent=2))
     return folder
 
@@ -153,7 +160,7 @@ def test_figures_are_xml_with_the_data_beside_them(run_folder: Path) -> None:
     for path in svgs:
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
         assert "nan" not in path.read_text().lower().split()
-        assert pl.read_csv(path.with_suffix(".csv")).height > 0
+        assert len(pd.read_csv(path.with_suffix(".csv"))) > 0
 
 
 def test_a_run_folder_is_drawn_again_the_same(run_folder: Path, tmp_path: Path) -> None:
@@ -172,7 +179,8 @@ def test_hostile_texts_are_escaped(inputs: ReportInputs, tmp_path: Path) -> None
     changed = ReportInputs(
         RunManifest.model_validate(values),
         inputs.latency,
-        inputs.answers.with_columns(text=pl.lit(hostile)),
+        inputs.answers.assign(text=hostile),
+        inputs.questions,
         inputs.matched,
     )
     text = write_report(tmp_path, changed).read_text(encoding="utf-8")
@@ -186,7 +194,7 @@ def test_a_run_without_answers_or_models_or_facts_is_still_drawn(
     bare = inputs.manifest.model_copy(
         update={"models": [], "prompts": [], "stages": [], "generation": {}}
     )
-    path = write_report(tmp_path, ReportInputs(bare, inputs.latency, None, inputs.matched))
+    path = write_report(tmp_path, ReportInputs(bare, inputs.latency, None, None, inputs.matched))
     assert Page(path.read_text(encoding="utf-8")).open == []
 
 
@@ -237,39 +245,44 @@ def test_the_verb_report(run_folder: Path, tmp_path: Path) -> None:
 
 def test_the_verb_match(run_folder: Path, tmp_path: Path) -> None:
     answers, latency = run_folder / "answers.parquet", run_folder / "latency.parquet"
+    questions = run_folder / "questions.parquet"
     done = edgequant(
-        "match", "--answers", answers, "--latency", latency, "--study", "--budget", "50",
+        "match", "--answers", answers, "--questions", questions, "--latency", latency,
+        "--study", "--budget", "50",
         "--time-limit", "5", "--time-limit", "7200", "--resamples", "100", "--out", tmp_path / "m",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "EMULATED" in done.stdout
     assert "STUDY LATENCIES" in done.stdout
-    matched = pl.read_csv(tmp_path / "m" / "matched.csv")
+    matched = pd.read_csv(tmp_path / "m" / "matched.csv")
     assert set(matched["latency_source"]) == {"emulated", "study"}
     assert 50 in matched["budget_tokens"].to_list()
-    assert pl.read_csv(tmp_path / "m" / "best.csv")["time_limit_seconds"].to_list() == [
+    assert pd.read_csv(tmp_path / "m" / "best.csv")["time_limit_seconds"].to_list() == [
         5.0, 7200.0, 5.0, 7200.0,
     ]  # fmt: skip
 
 
 def test_the_verb_match_names_what_is_missing(run_folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "answers.parquet"
-    pl.read_parquet(run_folder / "answers.parquet").drop("token_texts").write_parquet(broken)
+    answers = run_folder / "answers.parquet"
+    pd.read_parquet(answers).drop(columns="token_texts").to_parquet(broken)
+    questions = ("--questions", run_folder / "questions.parquet")
     out = tmp_path / "m"
-    done = edgequant("match", "--answers", broken, "--study", "--out", out, "--json")
+    done = edgequant("match", "--answers", broken, "--study", *questions, "--out", out, "--json")
     assert done.returncode == DataFrameError.exit_code
     problem = json.loads(done.stdout)
     assert "token_texts" in problem["cause"]
     assert problem["subject"] == str(broken)
     assert not out.exists()
-    assert edgequant("match", "--answers", broken, "--out", out).returncode == 2
-    answers = run_folder / "answers.parquet"
-    done = edgequant("match", "--answers", answers, "--latency", broken, "--out", out, "--json")
+    assert edgequant("match", "--answers", broken, *questions, "--out", out).returncode == 2
+    done = edgequant(
+        "match", "--answers", answers, "--latency", broken, *questions, "--out", out, "--json"
+    )
     problem = json.loads(done.stdout)
     assert done.returncode == DataFrameError.exit_code
     assert problem["subject"] == str(broken)
     assert "seconds" in problem["cause"]
-    done = edgequant("match", "--answers", tmp_path / "none", "--study", "--out", out)
+    done = edgequant("match", "--answers", tmp_path / "none", "--study", *questions, "--out", out)
     assert done.returncode == DataFrameError.exit_code
     assert not out.exists()
 
@@ -293,19 +306,20 @@ def test_a_counting_clock_is_told(inputs: ReportInputs, tmp_path: Path) -> None:
         update={"parameters": {"measure": {"clock": "instructions"}}}
     )
     manifest = inputs.manifest.model_copy(update={"experiment": experiment})
-    changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
+    changed = ReportInputs(manifest, inputs.latency, None, None, inputs.matched)
     text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
     assert "1 ns for each instruction that its one core executes" in text
 
 
 def test_one_question_and_one_quantization_are_enough(tmp_path: Path) -> None:
-    answers = synthetic_answers(1, skill={"Q8_0": 0.9}, stated_budgets=())
+    answers, gold = synthetic_answers(1, skill={"Q8_0": 0.9}, stated_budgets=())
     full = report_inputs(20, resamples=100)
     for mistaken in (False, True):
-        frame = answers.with_columns(expected_answer=pl.lit(-1)) if mistaken else answers
-        models = [m for m in full.manifest.latency_models if m.source == "emulated"]
-        matched = match(frame, models, (), resamples=100)
-        path = write_report(tmp_path, ReportInputs(full.manifest, full.latency, frame, matched))
+        questions = gold.assign(expected_answer=-1) if mistaken else gold
+        paces = [p for p in full.manifest.paces if p.source == "emulated"]
+        matched = match(answers, questions, paces, (), resamples=100)
+        inputs = ReportInputs(full.manifest, full.latency, answers, questions, matched)
+        path = write_report(tmp_path, inputs)
         text = path.read_text(encoding="utf-8")
         assert Page(text).open == []
         assert ("No quantization overtakes another" in text) is not mistaken
@@ -315,14 +329,11 @@ def test_one_question_and_one_quantization_are_enough(tmp_path: Path) -> None:
 
 def test_the_drawn_data_is_the_matched_data(run_folder: Path, inputs: ReportInputs) -> None:
     for source in ("emulated", "predicted", "study"):
-        drawn = pl.read_csv(
-            run_folder / "figures" / f"accuracy-seconds-{source}-cot.csv",
-            schema_overrides=MATCHED_SCHEMA,
-        )
-        expected = inputs.matched.matched.filter(
-            (pl.col("latency_source") == source) & (pl.col("prompt") == "cot")
-        )
-        assert_frame_equal(drawn, expected)
+        path = run_folder / "figures" / f"accuracy-seconds-{source}-cot.csv"
+        drawn = read_csv(path, MATCHED)
+        table = inputs.matched.matched
+        expected = table[(table["latency_source"] == source) & (table["prompt"] == "cot")]
+        assert_frame_equal(drawn, expected.reset_index(drop=True))
 
 
 def test_names_that_mislead_are_told_and_explain_nothing(
@@ -340,7 +351,7 @@ def test_names_that_mislead_are_told_and_explain_nothing(
     ]
     note = "Q2_K holds no Q2_K tensor: 180 Q4_0, 30 Q3_K"
     manifest = inputs.manifest.model_copy(update={"models": models, "model_notes": [note]})
-    changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
+    changed = ReportInputs(manifest, inputs.latency, None, None, inputs.matched)
     text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
     assert note in text
     assert "180 Q4_0 (80 %), 30 Q3_K (20 %)" in text
@@ -360,7 +371,7 @@ def test_two_names_of_the_same_tensors_have_no_speed_to_explain(
         for m in inputs.manifest.models
     ]
     manifest = inputs.manifest.model_copy(update={"models": models})
-    changed = ReportInputs(manifest, inputs.latency, None, inputs.matched)
+    changed = ReportInputs(manifest, inputs.latency, None, None, inputs.matched)
     text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
     assert "is also the faster one" not in text
     assert f"Q8_0 = {first}" in text
@@ -371,7 +382,19 @@ def test_a_run_of_before_boxes_were_counted_is_drawn_again(
 ) -> None:
     older = tmp_path / "older"
     shutil.copytree(run_folder, older)
-    pl.read_csv(older / "scores.csv").drop("boxed").write_csv(older / "scores.csv")
+    scores = pd.read_csv(older / "scores.csv", dtype=str).drop(columns="boxed")
+    scores.to_csv(older / "scores.csv", index=False)
     loaded = load_run(older)
-    assert loaded.matched.scores["boxed"].null_count() == loaded.matched.scores.height
+    assert loaded.matched.scores["boxed"].isna().all()
     write_report(older, loaded)
+
+
+def test_a_run_folder_can_be_matched_again_from_itself(
+    inputs: ReportInputs, run_folder: Path
+) -> None:
+    tables = [read_table(run_folder / schema.file, schema) for schema in (ANSWERS, QUESTIONS)]
+    limit = inputs.manifest.experiment.parameters["evaluation"]
+    assert isinstance(limit, dict)
+    again = match(*tables, inputs.manifest.paces, limit["budgets"], resamples=200)
+    assert again.matched.equals(inputs.matched.matched)
+    assert again.crossovers.equals(inputs.matched.crossovers)

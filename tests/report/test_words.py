@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import polars as pl
+import pandas as pd
 import pytest
 
-from edgequant.latency.pace import LatencyModel
-from edgequant.matching.match import BEST_SCHEMA, CROSSOVER_SCHEMA, MATCHED_SCHEMA
+from edgequant.core.schemas import BEST, CROSSOVERS, MATCHED
+from edgequant.latency.pace import Pace
 from edgequant.report.style import byte_size, duration, series_styles, significant, tick_duration
 from edgequant.report.words import (
     crossovers_at_the_top,
@@ -57,28 +57,28 @@ def test_every_quantization_has_its_own_look() -> None:
         assert len({(s.colour, s.marker, str(s.dash)) for s in looks.values()}) == count
 
 
-def best(*rows: tuple[float, str, float]) -> pl.DataFrame:
-    return pl.DataFrame(
+def best(*rows: tuple[float, str, float]) -> pd.DataFrame:
+    return pd.DataFrame(
         [
             {
                 "latency_source": "measured",
                 "time_limit_seconds": limit,
                 "quantization": quantization,
                 "prompt": "cot",
-                "stated": False,
+                "strategy": "truncate",
                 "budget_tokens": 64,
                 "seconds": limit,
                 "accuracy": accuracy,
             }
             for limit, quantization, accuracy in rows
         ],
-        schema=BEST_SCHEMA,
+        columns=list(BEST.columns),
     )
 
 
-def points(*rows: tuple[float, str, float]) -> pl.DataFrame:
+def points(*rows: tuple[float, str, float]) -> pd.DataFrame:
     """What could be chosen: each of the rows takes just its limit."""
-    return best(*rows).select(list(MATCHED_SCHEMA.keys() - {"n", "accuracy_low", "accuracy_high"}))
+    return best(*rows)[list(MATCHED.columns)]
 
 
 def test_the_headline_has_one_sentence_for_each_leader() -> None:
@@ -91,8 +91,8 @@ def test_the_headline_has_one_sentence_for_each_leader() -> None:
 
 
 def test_a_lead_by_chance_is_no_advice() -> None:
-    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7)).with_columns(
-        not_distinguishable_from=pl.Series(["", "Q2_K; Q8_0", "Q4_0"])
+    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7)).assign(
+        not_distinguishable_from=pd.Series(["", "Q2_K; Q8_0", "Q4_0"])
     )
     choices = points((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7))
     (sentence,) = headline(table, choices, "measured")
@@ -102,8 +102,8 @@ def test_a_lead_by_chance_is_no_advice() -> None:
 
 
 def test_a_shared_second_place_is_named_only_where_it_holds() -> None:
-    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7)).with_columns(
-        not_distinguishable_from=pl.Series(["", "Q8_0", ""])
+    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7)).assign(
+        not_distinguishable_from=pd.Series(["", "Q8_0", ""])
     )
     choices = points((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7))
     first, second = headline(table, choices, "measured")
@@ -112,8 +112,8 @@ def test_a_shared_second_place_is_named_only_where_it_holds() -> None:
 
 
 def test_the_headline_says_when_nothing_answers() -> None:
-    nothing = pl.DataFrame(
-        [{"latency_source": "measured", "time_limit_seconds": 1.0}], schema=BEST_SCHEMA
+    nothing = pd.DataFrame(
+        [{"latency_source": "measured", "time_limit_seconds": 1.0}], columns=list(BEST.columns)
     )
     assert "nothing answers" in headline(nothing, points(), "measured")[0]
 
@@ -132,13 +132,13 @@ def crossing(first: str, second: str, seconds: float) -> dict[str, object]:
 
 
 def test_the_last_crossover_is_told_first() -> None:
-    table = pl.DataFrame(
+    table = pd.DataFrame(
         [
             crossing("Q2_K", "Q8_0", 3000),
             crossing("Q8_0", "Q2_K", 300),
             crossing("Q2_K", "Q8_0", 10),
         ],
-        schema=CROSSOVER_SCHEMA,
+        columns=list(CROSSOVERS.columns),
     )
     assert describe_crossovers(table, "study") == [
         "From 50.0 min (95 % interval: 50.0 min to 100 min) on, Q8_0 stays ahead of Q2_K. Before "
@@ -149,18 +149,18 @@ def test_the_last_crossover_is_told_first() -> None:
 
 def test_a_single_crossover_is_told_plainly_and_chance_is_not_told() -> None:
     doubtful = {**crossing("Q4_0", "Q8_0", 5), "confident": False}
-    table = pl.DataFrame([crossing("Q2_K", "Q8_0", 10), doubtful], schema=CROSSOVER_SCHEMA)
+    table = pd.DataFrame([crossing("Q2_K", "Q8_0", 10), doubtful], columns=list(CROSSOVERS.columns))
     assert describe_crossovers(table, "study") == [
         "Q2_K is ahead of Q8_0 until 10.0 s (95 % interval: 10.0 s to 20.0 s), Q8_0 from there on."
     ]
 
 
 def test_the_choice_behind_an_early_lead_is_named() -> None:
-    table = pl.DataFrame(
-        [crossing("Q8_0", "Q2_K", 2), crossing("Q2_K", "Q8_0", 4)], schema=CROSSOVER_SCHEMA
+    table = pd.DataFrame(
+        [crossing("Q8_0", "Q2_K", 2), crossing("Q2_K", "Q8_0", 4)], columns=list(CROSSOVERS.columns)
     )
-    matched = points((1, "Q8_0", 0.2), (2, "Q2_K", 0.4), (4, "Q8_0", 0.8)).with_columns(
-        latency_source=pl.lit("study")
+    matched = points((1, "Q8_0", 0.2), (2, "Q2_K", 0.4), (4, "Q8_0", 0.8)).assign(
+        latency_source="study"
     )
     (sentence,) = describe_crossovers(table, "study", matched)
     assert "to Q2_K at 2.00 s (prompt “cot”, hard budget of 64 tokens)." in sentence
@@ -168,37 +168,37 @@ def test_the_choice_behind_an_early_lead_is_named() -> None:
 
 def test_each_prompt_alone_is_told_for_hard_budgets_of_the_pair() -> None:
     rows = [
-        {**crossing("Q2_K", "Q8_0", 10), "prompt": "cot", "stated": False},
-        {**crossing("Q2_K", "Q8_0", 20), "prompt": "cot", "stated": True},
-        {**crossing("Q2_K", "Q4_0", 30), "prompt": "cot", "stated": False},
+        {**crossing("Q2_K", "Q8_0", 10), "prompt": "cot", "strategy": "truncate"},
+        {**crossing("Q2_K", "Q8_0", 20), "prompt": "cot", "strategy": "stated"},
+        {**crossing("Q2_K", "Q4_0", 30), "prompt": "cot", "strategy": "truncate"},
         crossing("Q2_K", "Q8_0", 40),
     ]
-    table = pl.DataFrame(rows, schema=CROSSOVER_SCHEMA)
+    table = pd.DataFrame(rows, columns=list(CROSSOVERS.columns))
     (sentence,) = describe_prompt_crossovers(table, "study", ("Q2_K", "Q8_0"))
     assert sentence.startswith("With “cot” alone, answers cut at the budget: Q2_K is ahead of Q8_0")
     assert "10.0 s" in sentence
 
 
 def test_only_changes_at_the_top_are_told_first() -> None:
-    matched = pl.DataFrame(
+    matched = pd.DataFrame(
         {
             "quantization": ["Q2_K", "Q4_0", "Q8_0"],
             "seconds": [1.0, 2.0, 4.0],
             "accuracy": [0.2, 0.9, 0.5],
         }
     )
-    table = pl.DataFrame(
-        [crossing("Q2_K", "Q4_0", 2), crossing("Q2_K", "Q8_0", 4)], schema=CROSSOVER_SCHEMA
+    table = pd.DataFrame(
+        [crossing("Q2_K", "Q4_0", 2), crossing("Q2_K", "Q8_0", 4)], columns=list(CROSSOVERS.columns)
     )
     assert crossovers_at_the_top(table, matched)["second_quantization"].to_list() == ["Q4_0"]
 
 
 def test_the_page_explains_why_more_bits_are_faster_only_where_they_are() -> None:
     models = [
-        LatencyModel("Q2_K", "emulated", 0.04, 0.01),
-        LatencyModel("Q8_0", "emulated", 0.02, 0.01),
-        LatencyModel("Q2_K", "study", 18.18, 0.0),
-        LatencyModel("Q8_0", "study", 49.73, 0.0),
+        Pace("Q2_K", "emulated", 0.04, 0.01),
+        Pace("Q8_0", "emulated", 0.02, 0.01),
+        Pace("Q2_K", "study", 18.18, 0.0),
+        Pace("Q8_0", "study", 49.73, 0.0),
     ]
     why = explain_speed(models, "emulated", ["Q2_K", "Q8_0"])
     assert why is not None
@@ -212,15 +212,15 @@ def test_the_page_explains_why_more_bits_are_faster_only_where_they_are() -> Non
 
 def test_the_page_explains_why_a_faster_decode_can_lose_short_answers() -> None:
     models = [
-        LatencyModel("Q2_K", "predicted", 0.001, 0.0007),
-        LatencyModel("Q8_0", "predicted", 0.002, 0.0002),
+        Pace("Q2_K", "predicted", 0.001, 0.0007),
+        Pace("Q8_0", "predicted", 0.002, 0.0002),
     ]
     why = explain_speed(models, "predicted", ["Q2_K", "Q8_0"])
     assert why is not None
     assert "short answers favour Q8_0" in why
     assert (
         explain_speed(
-            [models[0], LatencyModel("Q8_0", "predicted", 0.002, 0.001)],
+            [models[0], Pace("Q8_0", "predicted", 0.002, 0.001)],
             "predicted",
             ["Q2_K", "Q8_0"],
         )
@@ -228,8 +228,8 @@ def test_the_page_explains_why_a_faster_decode_can_lose_short_answers() -> None:
     )
 
 
-def scores(accuracy: float, boxed: float | None, lenient: float, cut_off: float) -> pl.DataFrame:
-    return pl.DataFrame(
+def scores(accuracy: float, boxed: float | None, lenient: float, cut_off: float) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "n": [100, 80],
             "accuracy": [0.0, accuracy],
@@ -240,8 +240,8 @@ def scores(accuracy: float, boxed: float | None, lenient: float, cut_off: float)
     )
 
 
-def cut(accuracy: float) -> pl.DataFrame:
-    return pl.DataFrame({"accuracy": [0.0, accuracy]})
+def cut(accuracy: float) -> pd.DataFrame:
+    return pd.DataFrame({"accuracy": [0.0, accuracy]})
 
 
 def test_nothing_right_for_want_of_a_box() -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from edgequant.core.errors import ProfileError
-from edgequant.latency.pace import LatencyModel
+from edgequant.latency.pace import Pace
 
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile
@@ -64,7 +64,7 @@ class Prediction:
     """Of one decoded token; None where its instructions were not counted."""
     bound: Bound
     prefill_bound: Bound
-    model: LatencyModel
+    pace: Pace
 
 
 def fits_in_ram(file_bytes: int, ram_bytes: int) -> bool:
@@ -136,7 +136,7 @@ def predict_one(
         compute_seconds=compute,
         bound=bound,
         prefill_bound=prefill_bound,
-        model=LatencyModel(
+        pace=Pace(
             quantization=quantization,
             source="predicted",
             decode_seconds=decode_seconds,

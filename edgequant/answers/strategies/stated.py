@@ -1,0 +1,41 @@
+"""Stated budgets: the prompt tells the model how many tokens it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from edgequant.answers.prompts import Prompt, render
+from edgequant.answers.strategies.strategy import Outcome, PositiveInt, Request, Strategy
+
+NAME = "stated"
+
+
+def _rising(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(budgets)))
+
+
+class Stated(Strategy):
+    """Ask once for each budget, which the model is told a part of (the prompt's factor).
+
+    Such a prompt is another prompt: its answers are generated anew, and stopped at the budget.
+    """
+
+    name: Literal["stated"] = "stated"
+    budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_rising)]
+    """In tokens."""
+
+    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+        return [
+            Request(render(prompt, question, budget), budget, budget) for budget in self.budgets
+        ]
+
+    @classmethod
+    def outcomes(
+        cls, budget_tokens: int | None, longest: int, budgets: Sequence[int]
+    ) -> list[Outcome]:
+        """The whole answer at the budget that it was told."""
+        assert budget_tokens is not None, "a stated budget is always told"
+        return [Outcome(budget_tokens, budget_tokens)]

@@ -1,0 +1,145 @@
+"""Strategies: what they ask, what their answers give, and one that a package brings."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgequant.answers.prompts import load_prompt
+from edgequant.answers.strategies import registry
+from edgequant.answers.strategies.registry import (
+    default_strategies,
+    make_strategy,
+    strategies,
+    strategy_named,
+)
+from edgequant.answers.strategies.stated import Stated
+from edgequant.answers.strategies.strategy import Outcome
+from edgequant.answers.strategies.truncate import Truncate
+from edgequant.core.errors import ExperimentError, PromptError
+from edgequant.experiment.file import EvaluationSection
+from edgequant.latency.pace import Pace
+from edgequant.matching.match import match
+from tests.matching.synthetic_answers import answer_row, box, frame
+
+PAGE = Path(__file__).parents[2] / "docs" / "adding-a-strategy.md"
+EVALUATION = {"questions": "q.jsonl", "prompts": ["cot"]}
+
+
+def block(language: str, number: int = 0) -> str:
+    """One of the page's examples."""
+    found = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return str(found[number])
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package with the page's strategy, and its entry point as the page names it."""
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").touch()
+    (tmp_path / "my_package" / "capped.py").write_text(block("python"))
+    points = tomllib.loads(block("toml"))["project"]["entry-points"]
+    info = tmp_path / "my_package-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in members.items())
+            for group, members in points.items()
+        )
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.strategies.cache_clear()
+    yield
+    registry.strategies.cache_clear()
+
+
+def test_truncate_asks_once_and_gives_every_budget() -> None:
+    (request,) = Truncate().requests(load_prompt("cot"), "1 + 1?", 100)
+    assert (request.max_tokens, request.budget_tokens) == (100, None)
+    outcomes = Truncate.outcomes(None, 10, [7])
+    assert [o.tokens for o in outcomes if o.budget_tokens is not None][:3] == [1, 2, 3]
+    assert Outcome(7, 7) in outcomes
+    assert outcomes[-1] == Outcome(None, 10)
+
+
+def test_stated_asks_for_each_budget_and_gives_that_one() -> None:
+    strategy = Stated(budgets=(64, 16, 64))
+    requests = strategy.requests(load_prompt("cot"), "1 + 1?", 100)
+    assert [(r.max_tokens, r.budget_tokens) for r in requests] == [(16, 16), (64, 64)]
+    assert "UNDER 8 tokens" in requests[0].messages[0]["content"]
+    assert Stated.outcomes(16, 9, [7, 8]) == [Outcome(16, 16)]
+    with pytest.raises(PromptError, match="less than one"):
+        Stated(budgets=(1,)).requests(load_prompt("cot"), "1 + 1?", 100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"name": "guess"}, "'guess'; there are truncate, stated"),
+        ({}, "no strategy ''"),
+        ({"name": "stated"}, "budgets: Field required"),
+        ({"name": "stated", "budgets": []}, "budgets"),
+        ({"name": "stated", "budgets": [0]}, "budgets.0"),
+        ({"name": "truncate", "budgets": [8]}, "budgets: Extra inputs"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, object], cause: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        make_strategy(settings)
+    assert cause in caught.value.cause
+
+
+def test_an_experiment_has_a_short_form_and_a_long_one() -> None:
+    short = EvaluationSection.model_validate({**EVALUATION, "stated_budgets": [64]})
+    long = EvaluationSection.model_validate(
+        {**EVALUATION, "strategy": [{"name": "truncate"}, {"name": "stated", "budgets": [64]}]}
+    )
+    assert short.strategies == long.strategies == default_strategies([64])
+    assert EvaluationSection.model_validate(EVALUATION).strategies == (Truncate(),)
+    # What a manifest keeps says all of it.
+    assert long.model_dump(mode="json")["strategy"][1] == {"name": "stated", "budgets": [64]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"strategy": [{"name": "truncate"}], "stated_budgets": [8]}, "not both"),
+        ({"strategy": [{"name": "truncate"}] * 2}, "truncate is there more than once"),
+        ({"strategy": [{"name": "guess"}]}, "no strategy 'guess'"),
+    ],
+)
+def test_a_wrong_experiment_is_refused(changes: dict[str, object], cause: str) -> None:
+    with pytest.raises(ValueError, match=cause):
+        EvaluationSection.model_validate({**EVALUATION, **changes})
+
+
+def test_a_strategy_of_another_package(package: None) -> None:
+    assert list(strategies()) == ["truncate", "stated", "capped"]
+    section = EvaluationSection.model_validate(
+        {**EVALUATION, **tomllib.loads(block("toml", 1))["evaluation"]}
+    )
+    assert [s.name for s in section.strategies] == ["truncate", "capped"]
+    (request,) = section.strategies[1].requests(load_prompt("cot"), "1 + 1?", 100)
+    assert (request.max_tokens, request.budget_tokens) == (48, 48)
+    assert "UNDER" not in request.messages[0]["content"]
+    rows = [
+        answer_row("Q8_0", "cot", None, 1, 7, [*["x"] * 9, *box(7)]),
+        {**answer_row("Q8_0", "cot", 48, 1, 7, ["x", *box(7)]), "strategy": "capped"},
+    ]
+    result = match(*frame(rows), [Pace("Q8_0", "measured", 1.0, 0.0)])
+    capped = result.matched[result.matched["strategy"] == "capped"]
+    assert capped["budget_tokens"].to_list() == [48]
+    assert capped["seconds"].to_list() == [5.0]  # six tokens, the first of them from the prompt
+    assert capped["accuracy"].to_list() == [1.0]
+
+
+def test_what_is_no_strategy_is_refused(package: None, tmp_path: Path) -> None:
+    points = tmp_path / "my_package-1.dist-info" / "entry_points.txt"
+    points.write_text("[edgequant.strategies]\ncapped = pathlib:Path\n")
+    with pytest.raises(ExperimentError, match="is no strategy"):
+        strategy_named("truncate")
