@@ -8,6 +8,7 @@ questions or one more budget, asks only what was not asked before.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from edgequant.answers.mirrors.llama_server.process import ServerPolicy
 from edgequant.answers.mirrors.mirror import SAMPLING, Completion, StopReason
 from edgequant.core.errors import ArtefactError, DiskFullError
 from edgequant.core.hashing import sha256_json
+from edgequant.core.locks import shared
 
 FORMAT = 1
 """Raised when what is kept changes its meaning: older files are then left alone."""
@@ -106,8 +108,13 @@ class AnswerCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = self._try(self._open)
+        with contextlib.ExitStack() as held:
+            # Whoever prunes sees that the file is in use.
+            lock = path.with_name(f"{path.name}.lock")
+            held.enter_context(shared(lock, "Waiting for another edgequant that prunes answers"))
+            self._connection = self._try(self._open)
+            held.callback(self._connection.close)
+            self._held = held.pop_all()
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -131,7 +138,7 @@ class AnswerCache:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        self._held.close()
 
     def get(self, key: str) -> Answer | None:
         """A kept answer."""

@@ -131,9 +131,9 @@ def build(
     if found is not None:
         return Build(_tried(found, plan, store), chosen, tree)
     package_folder("elftools")
-    require_space(store.cache, NEEDED_BYTES, "a build")
     waiting = "Another edgequant compiles in the same folder; waiting for it"
     with exclusive(plan.folder / "lock", waiting):
+        require_space(plan.folder, NEEDED_BYTES, "a build")
         made = store.get_or_make(plan.recipe, lambda draft: _make(plan, builder, draft))
     return Build(made, chosen, tree)
 

@@ -94,9 +94,9 @@ def cache_prune(
         kinds=kind or (),
         kept={name for run in keep or [] for name in _named_by(run)},
     )
-    for entry in chosen:
-        if not dry_run:
-            remove(entry)
+    if not dry_run:
+        # What came into use since it was listed stays.
+        chosen = [entry for entry in chosen if remove(entry)]
     size = sum(entry.bytes for entry in chosen)
     if as_json:
         print_json({"removed": not dry_run, "bytes": size, "paths": [str(e.path) for e in chosen]})

@@ -6,17 +6,20 @@ Everything in it can be made again; what is removed costs only time.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgequant.core.artefact import MANIFEST_NAME
+from edgequant.core.locks import at_once
 
 SIDE_SUFFIXES = (".lock", ".log", ".work")
+INNER_LOCKS = ("lock", "use.lock")
+COMPILERS_NEED = ("sources", "zig", "ccache")
+"""Kinds that every compilation reads, whichever of them it is."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Entry:
     """Some process holds it just now."""
     hashes: frozenset[str]
     """What names it: its key, and the SHA-256 of its files."""
+    locks: tuple[Path, ...] = ()
+    """Files that whoever uses it holds, if they are there."""
 
     def age_seconds(self, now: float) -> float:
         """Since it was last used."""
@@ -44,7 +49,19 @@ class Entry:
 def list_cache(root: Path) -> list[Entry]:
     """Everything in a cache, kind by kind, the largest first within a kind."""
     found = sorted(_entries(root), key=lambda entry: (entry.kind, -entry.bytes, entry.name))
-    return [entry for entry in found if entry.bytes or entry.kind.startswith("artefacts")]
+    compilations = tuple(
+        lock for e in found if e.kind in ("build-trees", "containers") for lock in e.locks
+    )
+    return [
+        _needed_by(compilations, entry) if entry.kind in COMPILERS_NEED else entry
+        for entry in found
+        if entry.bytes or entry.kind.startswith("artefacts")
+    ]
+
+
+def _needed_by(compilations: tuple[Path, ...], entry: Entry) -> Entry:
+    locks = entry.locks + compilations
+    return replace(entry, locks=locks, in_use=entry.in_use or _held(locks))
 
 
 def choose(
@@ -91,23 +108,33 @@ def named_by(manifest: Path) -> set[str]:
     return set(_texts(json.loads(manifest.read_bytes())))
 
 
-def remove(entry: Entry) -> None:
-    """Remove an entry, and what lies beside it under its name.
+def remove(entry: Entry) -> bool:
+    """Remove an entry, and what lies beside it under its name, unless some process uses it by now.
+
+    Returns:
+        Whether it was removed.
 
     Raises:
         OSError: it cannot be removed.
     """
-    if entry.path.is_dir():
-        shutil.rmtree(entry.path)
+    with at_once(entry.locks) as free:
+        if not free or _is_running(entry.path):
+            return False
+        # A lock file stays: who deletes one that another process just opened lets both in.
+        locks = [lock for lock in entry.locks if lock.parent == entry.path and lock.exists()]
+        for path in entry.path.iterdir() if locks else [entry.path]:
+            if path not in locks:
+                _delete(path)
+        for suffix in (".log", ".work", "-wal", "-shm"):
+            _delete(entry.path.with_name(entry.path.name + suffix))
+    return True
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        entry.path.unlink(missing_ok=True)
-    # A lock file stays: who deletes one that another process just opened lets both in.
-    for suffix in (".log", ".work", "-wal", "-shm"):
-        beside = entry.path.with_name(entry.path.name + suffix)
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -159,9 +186,7 @@ def _below(folder: Path, kind: str, *, depth: int) -> Iterator[Entry]:
 
 def _entry(path: Path, kind: str) -> Entry:
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    locks = [path.with_name(f"{path.name}.lock")]
-    if path.is_dir():
-        locks += [path / "lock", path / "use.lock"]
+    locks = _locks(path, kind)
     status = path.lstat()
     return Entry(
         kind=kind,
@@ -169,9 +194,26 @@ def _entry(path: Path, kind: str) -> Entry:
         path=path,
         bytes=sum(_bytes_of(file) for file in files),
         used=max(status.st_mtime, status.st_atime) if path.is_file() else status.st_mtime,
-        in_use=any(_held(lock) for lock in locks) or _is_running(path),
+        in_use=_held(locks) or _is_running(path),
         hashes=_hashes(path),
+        locks=locks,
     )
+
+
+def _locks(path: Path, kind: str) -> tuple[Path, ...]:
+    """Every file that somebody may hold who makes or uses a thing."""
+    room = kind.partition("/")[0]
+    if room == "artefacts":
+        # One lock for an artefact, its drafts, and what its maker keeps beside it.
+        return (path.with_name(f"{path.name.partition('.')[0]}.lock"),)
+    locks = [path.with_name(f"{path.name}.lock"), *(path / name for name in INNER_LOCKS)]
+    if room == "virtual":
+        locks.append(path.parent.parent / "images.lock")
+    if room == "containers":
+        locks += [path.with_name("build.lock"), path.with_name("base.lock")]
+    if room == "local":
+        locks.append(path.parent.parent / "artefacts" / "latency" / f"board-{path.name}.lock")
+    return tuple(locks)
 
 
 def _bytes_of(file: Path) -> int:
@@ -190,18 +232,10 @@ def _hashes(path: Path) -> frozenset[str]:
     return frozenset({path.name})
 
 
-def _held(lock: Path) -> bool:
-    """Whether some process holds a lock file."""
-    if not lock.is_file():
-        return False
-    try:
-        with lock.open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+def _held(locks: Iterable[Path]) -> bool:
+    """Whether some process holds one of some lock files."""
+    with at_once(locks) as free:
+        return not free
 
 
 def _is_running(path: Path) -> bool:

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from edgequant.build.build import build
-from edgequant.build.plan import choose_tools
+from edgequant.build.plan import Plan, choose_tools
 from edgequant.build.recipe import cmake_options, copy_project, sha256_of_project
 from edgequant.build.source.requirements import HEADER
 from edgequant.build.source.tree import SourceTree
 from edgequant.build.targets.target import load_target
 from edgequant.build.ways import way as ways
 from edgequant.build.ways.ninja import collect_failure, explain_failure, show_ninja_progress
+from edgequant.core.artefact import ArtefactDraft, Store
 from edgequant.core.errors import BuildError, SourceError
 from edgequant.core.progress import Task
 from tests.build.local_index import tree_files, write_tree
@@ -120,6 +121,35 @@ def test_what_a_source_lacks_is_told_before_anything_is_compiled(
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SourceError, match=lacking):
         build("armv8-a", tools=tools, source=tree)
+
+
+def test_the_usual_build_serves_who_needs_fewer_of_its_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local board has the host's probe already."""
+    pytest.importorskip("ziglang")
+    tree = write_tree(tmp_path / "llama.cpp")
+    made: list[tuple[str, ...]] = []
+
+    def compile_nothing(plan: Plan, _way: object, draft: ArtefactDraft) -> None:
+        made.append(plan.tools)
+        (draft.folder / "bin").mkdir()
+        for name in plan.outputs:
+            (draft.folder / "bin" / name).write_text(name)
+
+    monkeypatch.setattr("edgequant.build.build._make", compile_nothing)
+    store = Store(tmp_path / "store")
+    usual = build("host", source=tree, store=store)
+    probe = build("host", tools=["edgequant-probe"], source=tree, store=store)
+    assert probe.reused
+    assert probe.binary("edgequant-probe") == usual.binary("edgequant-probe")
+    another = build("host", tools=["edgequant-probe", "llama-bench"], source=tree, store=store)
+    assert another.key != usual.key
+    assert made == [usual_tools("host"), ("edgequant-probe", "llama-bench")]
+
+
+def usual_tools(target: str) -> tuple[str, ...]:
+    return choose_tools(load_target(target), ())
 
 
 def test_what_changes_binaries_behind_the_key_does_not_get_through() -> None:

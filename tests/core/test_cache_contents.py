@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.answers.cache import AnswerCache
 from edgequant.core.artefact import ArtefactDraft, Recipe, Store
 from edgequant.core.cache_contents import Entry, choose, list_cache, named_by, remove
 
@@ -107,8 +108,77 @@ def test_what_somebody_holds_stays(cache: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX)
         listed = list_cache(cache)
         chosen = choose(listed, now=now_of(listed))
-    assert {entry.name for entry in listed if entry.in_use} == {"host-1", "board"}
+    # A compilation reads the source and its compiler, too.
+    assert {entry.name for entry in listed if entry.in_use} == {"host-1", "board", "x", "zig"}
     assert not {"host-1", "board"} & {entry.name for entry in chosen}
+
+
+def test_an_artefact_being_made_stays_with_all_its_maker_keeps(tmp_path: Path) -> None:
+    """However long ago its folders changed: whoever makes it may have been at it for days."""
+    store = Store(tmp_path / "artefacts")
+    seen: list[Entry] = []
+    chosen: list[Entry] = []
+    removed: list[bool] = []
+
+    def write(draft: ArtefactDraft) -> None:
+        (draft.work_folder() / "run-1").write_text("kept")
+        draft.log.write_text("so far")
+        (draft.folder / "file").write_text("x")
+        os.utime(draft.folder, (0, 0))
+        seen.extend(list_cache(tmp_path))
+        chosen.extend(choose(seen, now=now_of(seen) + 40 * DAY))
+        removed.extend(remove(entry) for entry in seen)
+
+    made = store.get_or_make(Recipe("latency", {"text": "long"}, {}), write)
+    assert len(seen) == 3
+    assert all(entry.in_use for entry in seen)
+    assert chosen == []
+    assert not any(removed)
+    assert (made.folder / "file").read_text() == "x"
+
+
+def test_answers_that_are_being_asked_for_stay(cache: Path) -> None:
+    path = cache / "answers" / "b.sqlite"
+    with AnswerCache(path) as answers, AnswerCache(path):
+        answers.put_rendering("key", "text")
+        entry = next(e for e in list_cache(cache) if e.path == path)
+        assert entry.in_use
+        assert not remove(entry)
+        assert answers.get_rendering("key") == "text"
+    entry = next(e for e in list_cache(cache) if e.path == path)
+    assert not entry.in_use
+    assert remove(entry)
+    assert not path.exists()
+
+
+def test_what_a_compilation_reads_stays_while_one_runs(cache: Path) -> None:
+    with (cache / "build-trees" / "host-1" / "lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        used = {entry.kind for entry in list_cache(cache) if entry.in_use}
+        assert used == {"build-trees", "sources", "zig"}
+    assert not [entry for entry in list_cache(cache) if entry.in_use]
+
+
+def test_the_programs_of_a_local_board_stay_while_it_is_measured(cache: Path) -> None:
+    (cache / "local" / "desk").mkdir(parents=True)
+    (cache / "local" / "desk" / "probe").write_text("x")
+    with (cache / "artefacts" / "latency" / "board-desk.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert [e.name for e in list_cache(cache) if e.in_use] == ["desk"]
+
+
+def test_what_came_into_use_since_it_was_listed_stays(cache: Path) -> None:
+    folder = cache / "build-trees" / "host-1"
+    entry = next(entry for entry in list_cache(cache) if entry.path == folder)
+    assert not entry.in_use
+    with (folder / "lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert not remove(entry)
+        assert (folder / "data").exists()
+    assert remove(entry)
+    # The lock is left for whoever has just opened it.
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    assert folder not in {entry.path for entry in list_cache(cache)}
 
 
 def test_removing_takes_what_lies_beside_and_leaves_locks(cache: Path) -> None:
