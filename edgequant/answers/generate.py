@@ -156,34 +156,15 @@ def generate(
         threads=threads, context=context, cache_type_k=cache_type_k, cache_type_v=cache_type_v
     )
     hashes = _model_hashes(models, model_sha256 or {})
-    if not server_binary.is_file():
-        raise ToolMissingError(
-            "no llama-server here",
-            subject=server_binary,
-            next_step="run edgequant build --target host",
-        )
-    server_sha256 = sha256_file(server_binary)
-    inputs = {
-        **{f"model {name}": digest for name, digest in hashes.items()},
-        **{f"prompt {prompt.name}": prompt.sha256 for prompt in prompts},
-        "questions": questions_sha256(questions),
-        "llama-server": server_sha256,
-    }
-    parameters: dict[str, object] = {
-        "format": FORMAT,
-        "cache_format": CACHE_FORMAT,
-        "llama_cpp_commit": llama_cpp_commit,
-        "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
-        "max_tokens": max_tokens,
-        "wrapper": wrapper,
-        "sampling": SAMPLING,
-        "policy": policy.as_dict(),
-    }
+    recipe = _recipe(
+        hashes, server_binary, llama_cpp_commit, prompts, questions, strategies, max_tokens,
+        wrapper, policy,
+    )  # fmt: skip
 
     def make(draft: ArtefactDraft) -> None:
         shared = _Experiment(
             server_binary=server_binary,
-            server_sha256=server_sha256,
+            server_sha256=recipe.inputs["llama-server"],
             llama_cpp_commit=llama_cpp_commit,
             policy=policy,
             wrapper=wrapper,
@@ -200,7 +181,69 @@ def generate(
         _write(rows, shared, hashes, draft.folder / ANSWERS_NAME)
         draft.manifest.details["answers"] = len(rows)
 
-    return Answers(store.get_or_make(Recipe(STAGE, inputs, parameters, llama_cpp_commit), make))
+    return Answers(store.get_or_make(recipe, make))
+
+
+def find_answers(
+    models: Mapping[str, Path],
+    *,
+    server_binary: Path,
+    llama_cpp_commit: str,
+    prompts: Sequence[Prompt],
+    questions: Sequence[Question],
+    max_tokens: int,
+    strategies: Sequence[Strategy] = (Truncate(),),
+    wrapper: Wrapper = "template",
+    cache_type_k: str = "f16",
+    cache_type_v: str = "f16",
+    store: Store | None = None,
+    model_sha256: Mapping[str, str] | None = None,
+) -> Answers | None:
+    """What :func:`generate` would return with these arguments, where all of it is there."""
+    policy = ServerPolicy(cache_type_k=cache_type_k, cache_type_v=cache_type_v)
+    hashes = _model_hashes(models, model_sha256 or {})
+    recipe = _recipe(
+        hashes, server_binary, llama_cpp_commit, prompts, questions, strategies, max_tokens,
+        wrapper, policy,
+    )  # fmt: skip
+    found = (store if store is not None else Store()).find(recipe)
+    return None if found is None else Answers(found)
+
+
+def _recipe(
+    hashes: Mapping[str, str],
+    server_binary: Path,
+    llama_cpp_commit: str,
+    prompts: Sequence[Prompt],
+    questions: Sequence[Question],
+    strategies: Sequence[Strategy],
+    max_tokens: int,
+    wrapper: Wrapper,
+    policy: ServerPolicy,
+) -> Recipe:
+    if not server_binary.is_file():
+        raise ToolMissingError(
+            "no llama-server here",
+            subject=server_binary,
+            next_step="run edgequant build --target host",
+        )
+    inputs = {
+        **{f"model {name}": digest for name, digest in hashes.items()},
+        **{f"prompt {prompt.name}": prompt.sha256 for prompt in prompts},
+        "questions": questions_sha256(questions),
+        "llama-server": sha256_file(server_binary),
+    }
+    parameters: dict[str, object] = {
+        "format": FORMAT,
+        "cache_format": CACHE_FORMAT,
+        "llama_cpp_commit": llama_cpp_commit,
+        "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
+        "max_tokens": max_tokens,
+        "wrapper": wrapper,
+        "sampling": SAMPLING,
+        "policy": policy.as_dict(),
+    }
+    return Recipe(STAGE, inputs, parameters, llama_cpp_commit)
 
 
 def default_workers(threads: int, model_bytes: int, cores: int, available_bytes: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from edgequant.build.bill.sbom import Bill, write_sbom
 from edgequant.build.plan import Plan, choose_tools
 from edgequant.build.recipe import LIBRARY
 from edgequant.build.source.lock import load_lock
-from edgequant.build.source.tree import SourceTree, fetch_source, local_source
+from edgequant.build.source.tree import SourceTree, fetch_source, is_fetched, local_source
 from edgequant.build.targets.target import Target, load_target
 from edgequant.build.ways.compilers import Zig
 from edgequant.build.ways.compilers.packages import package_folder
@@ -109,44 +109,79 @@ def build(
         DiskFullError: the disk is full.
     """
     store = store if store is not None else Store()
-    chosen = load_target(target)
-    builder = make_way(way)
-    flags = builder.flags(chosen)
-    names = choose_tools(chosen, tools or ())
-    # Cheap mistakes first: a container's identity may need an image to be made.
-    tree = local_source(source, names) if source is not None else fetch_source(load_lock(), names)
-
-    def planned(programs: tuple[str, ...]) -> Plan:
-        return Plan(
-            chosen,
-            tree,
-            programs,
-            identity=builder.identity(chosen),
-            flags=flags,
-            trees=store.cache / "build-trees",
-        )
-
-    plan = planned(names)
-    found = store.find(plan.recipe) or _with_more_programs(planned, names, chosen, store)
+    wanted = _Wanted.of(target, tools, source=source, store=store, way=way)
+    plan = wanted.plan(wanted.names)
+    found = wanted.find()
     if found is not None:
-        return Build(_tried(found, plan, store), chosen, tree)
+        return Build(_tried(found, plan, store), plan.target, plan.source)
     package_folder("elftools")
     waiting = "Another edgequant compiles in the same folder; waiting for it"
     with exclusive(plan.folder / "lock", waiting):
         require_space(plan.folder, NEEDED_BYTES, "a build")
-        made = store.get_or_make(plan.recipe, lambda draft: _make(plan, builder, draft))
-    return Build(made, chosen, tree)
+        made = store.get_or_make(plan.recipe, lambda draft: _make(plan, wanted.way, draft))
+    return Build(made, plan.target, plan.source)
 
 
-def _with_more_programs(
-    planned: Callable[[tuple[str, ...]], Plan],
-    names: tuple[str, ...],
-    target: Target,
-    store: Store,
-) -> Artefact | None:
-    """The target's usual build, where it is there and has all that is asked for."""
-    usual = choose_tools(target, ())
-    return store.find(planned(usual).recipe) if set(names) < set(usual) else None
+def find_build(
+    target: str, *, tools: Sequence[str] | None = None, store: Store | None = None
+) -> Build | None:
+    """What :func:`build` would return, where it is there; nothing is fetched or compiled."""
+    if not is_fetched(load_lock()):
+        return None
+    store = store if store is not None else Store()
+    wanted = _Wanted.of(target, tools, source=None, store=store, way=Zig.name)
+    found = wanted.find()
+    return None if found is None else Build(found, wanted.target, wanted.tree)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be built, before anybody knows whether it is there."""
+
+    target: Target
+    tree: SourceTree
+    names: tuple[str, ...]
+    way: Way
+    flags: list[str]
+    store: Store
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        tools: Sequence[str] | None,
+        *,
+        source: Path | None,
+        store: Store,
+        way: str,
+    ) -> _Wanted:
+        chosen = load_target(target)
+        builder = make_way(way)
+        flags = builder.flags(chosen)
+        names = choose_tools(chosen, tools or ())
+        # Cheap mistakes first: a container's identity may need an image to be made.
+        tree = (
+            local_source(source, names) if source is not None else fetch_source(load_lock(), names)
+        )
+        return cls(chosen, tree, names, builder, flags, store)
+
+    def plan(self, names: tuple[str, ...]) -> Plan:
+        return Plan(
+            self.target,
+            self.tree,
+            names,
+            identity=self.way.identity(self.target),
+            flags=self.flags,
+            trees=self.store.cache / "build-trees",
+        )
+
+    def find(self) -> Artefact | None:
+        """The very build, or the target's usual one where it has all that is asked for."""
+        found = self.store.find(self.plan(self.names).recipe)
+        usual = choose_tools(self.target, ())
+        if found is None and set(self.names) < set(usual):
+            found = self.store.find(self.plan(usual).recipe)
+        return found
 
 
 def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:

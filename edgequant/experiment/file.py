@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,10 +19,11 @@ from pydantic import (
 
 from edgequant.answers.strategies.registry import default_strategies, make_strategy
 from edgequant.answers.strategies.strategy import Strategy
-from edgequant.core.errors import ExperimentError
+from edgequant.core.errors import ExperimentError, QuantizationError
 from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
 from edgequant.core.toml_file import read_toml_model, require_data_file
 from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
+from edgequant.models.variant import Variant
 
 
 def _known_cache_type(name: str) -> str:
@@ -51,14 +54,71 @@ AnyStrategy = Annotated[
 ]
 
 
-class ModelSection(Section):
-    """Which model, in which quantizations."""
+class VariantSection(Section):
+    """One variant of the model, by its steps."""
 
-    folder: FilePath
+    name: Name
+    """What it is called in tables; its file is named for it."""
+    steps: list[str] = Field(min_length=1)
+    """What is done to the 16-bit file, one step after another."""
+    max_bytes: PositiveInt | None = None
+    """A larger file is an error."""
+
+
+class ModelSection(Section):
+    """Which model, in which variants: made from a folder, or files that are there already."""
+
+    folder: FilePath | None = None
     """Hugging Face folder; relative paths start at the experiment file."""
-    types: list[str] = Field(min_length=1)
-    """Quantizations as llama-quantize names them; F16 or BF16 stands for the unquantized one."""
+    files: dict[Name, FilePath] = Field(default={})
+    """Ready GGUF files by the names of their variants, in place of a folder; of a split one, any
+    part. Relative paths start at the experiment file."""
+    types: list[str] = Field(default=[])
+    """Variants by quantizations as llama-quantize names them; F16 or BF16 stands for the
+    unquantized one."""
+    variant: list[VariantSection] = Field(default=[])
+    """Variants by their steps."""
     output_type: Literal["auto", "f16", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSection:
+        if (self.folder is None) == (not self.files):
+            raise ValueError("give either folder or files")
+        if self.files and (self.types or self.variant):
+            raise ValueError("files are variants already: types and variant go with a folder")
+        if self.folder is not None and not self.types and not self.variant:
+            raise ValueError("give types, or at least one [[model.variant]]")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What the model is called before it is looked at."""
+        if self.folder is not None:
+            return self.folder.name
+        return common_stem([path.name for path in self.files.values()])
+
+    def variants(self) -> tuple[Variant, ...]:
+        """What is made of the folder.
+
+        Raises:
+            QuantizationError: a type or step is unknown, or two variants have one name.
+        """
+        named = [
+            *map(Variant.of_type, dict.fromkeys(self.types)),
+            *(Variant.of_steps(v.name, v.steps, v.max_bytes) for v in self.variant),
+        ]
+        found = {variant.name: variant for variant in named}
+        for name in found:
+            if len({variant for variant in named if variant.name == name}) > 1:
+                raise QuantizationError(f"two variants are called {name}")
+        return tuple(found.values())
+
+
+def common_stem(names: Sequence[str]) -> str:
+    """What several file names begin with, without the separators at its end: ``Llama-3-8B``."""
+    stems = [name.removesuffix(".gguf") for name in names]
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
+    return "".join(letters[0] for letters in same).rstrip("-_. ") or stems[0]
 
 
 class BoardSection(Section):

@@ -57,7 +57,12 @@ def make_models(
     store = store if store is not None else Store()
     base = convert_folder(folder, host=host, output_type=output_type, store=store)
     made = [make_variant(v, base, folder.name, host=host, store=store) for v in variants]
-    models = ModelSet(folder.name, {file.name: file for file in made}, base)
+    return gather_models(folder.name, made, base)
+
+
+def gather_models(name: str, files: Sequence[ModelFile], base: ModelFile) -> ModelSet:
+    """The variants of a model together; what their names would make one believe is told."""
+    models = ModelSet(name, {file.name: file for file in files}, base)
     for note in models.notes:
         say(f"warning: {note}")
     return models
@@ -75,6 +80,16 @@ def convert_folder(
     recipe = base_recipe(folder, output_type, host)
     made = store.get_or_make(recipe, lambda draft: make_base(folder, output_type, host, draft))
     return ModelFile.of_artefact(str(recipe.parameters["output_type"]).upper(), made)
+
+
+def find_base(
+    folder: ModelFolder, *, host: HostBuild, output_type: OutputType, store: Store
+) -> ModelFile | None:
+    """What :func:`convert_folder` would return, where it is there."""
+    recipe = base_recipe(folder, output_type, host)
+    found = store.find(recipe)
+    kind = str(recipe.parameters["output_type"]).upper()
+    return None if found is None else ModelFile.of_artefact(kind, found)
 
 
 def make_variant(

@@ -86,7 +86,7 @@ class Vocabulary:
             )
         return tuple(ids[:count])
 
-    def apply_template(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def apply_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text that the model's own chat template makes of some turns, the answer's one open.
 
         Rendered by Jinja as Hugging Face does it, where llama-server has a Jinja of its own; like

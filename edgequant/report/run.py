@@ -101,8 +101,12 @@ class StageRecord(_Record):
 
     name: str
     seconds: float
+    place: str = "host"
+    """Where it ran: "host", or "board NAME"."""
     key: str = ""
+    """Of the artefact that holds its result; "" where nothing is kept."""
     reused: bool = False
+    """It was found as it is; nothing was run."""
     timings: dict[str, float] = Field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.core.errors import ExperimentError
+from edgequant.core.errors import ExperimentError, QuantizationError
 from edgequant.experiment.file import load_experiment
 
 MINIMAL = """
@@ -55,10 +55,17 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     ("change", "named"),
     [
         (('name = "mine"', "name = 'mine'\nspeling = 1"), "speling"),
-        (('types = ["Q2_K", "Q8_0"]', "types = []"), "model.types"),
+        (('types = ["Q2_K", "Q8_0"]', "types = []"), "model: give types"),
+        (('types = ["Q2_K", "Q8_0"]', 'files = {x = "x.gguf"}'), "model: give either"),
+        (('folder = "model"', 'files = {x = "x.gguf"}'), "model: files are variants already"),
+        (('folder = "model"', 'files = {"../x" = "x.gguf"}'), "no name"),
+        (
+            ("[board]", "[[model.variant]]\nname = 'x'\nsteps = ['Q2_K']\nmax_bytes = 0\n[board]"),
+            "model.variant.0.max_bytes",
+        ),
         (('prompts = ["cot"]', 'prompts = ["cot"]\nbudgets = [0]'), "evaluation.budgets.0"),
         (('prompts = ["cot"]', 'prompts = ["cot"]\n[[what_if]]\nkind = "predicted"'), "board"),
-        (('folder = "model"', ""), "model.folder"),
+        (('folder = "model"', ""), "model: give either folder or files"),
         (("[model]", "[model"), "TOML"),
         (('name = "mine"', 'name = "../mine"'), "name"),
         (('name = "mine"', 'name = ".."'), "name"),
@@ -79,3 +86,34 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ExperimentError) as caught:
         load_experiment("no-such-experiment")
     assert caught.value.next_step is not None
+
+
+def test_variants_by_their_types_and_by_their_steps(tmp_path: Path) -> None:
+    text = MINIMAL.replace(
+        "[board]", "[[model.variant]]\nname = 'small'\nsteps = ['q2_k']\nmax_bytes = 9\n[board]"
+    )
+    model = load_experiment(write(tmp_path, text))[0].model
+    assert [(v.name, v.steps, v.max_bytes) for v in model.variants()] == [
+        ("Q2_K", ("Q2_K",), None),
+        ("Q8_0", ("Q8_0",), None),
+        ("small", ("Q2_K",), 9),
+    ]
+    assert model.label == "model"
+
+
+def test_two_variants_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = MINIMAL.replace("[board]", "[[model.variant]]\nname = 'Q8_0'\nsteps = ['Q4_0']\n[board]")
+    model = load_experiment(write(tmp_path, text))[0].model
+    with pytest.raises(QuantizationError, match="two variants are called Q8_0"):
+        model.variants()
+
+
+def test_ready_files_start_at_the_file_and_name_the_model(tmp_path: Path) -> None:
+    files = 'files = {small = "Llama-8B-Q2_K.gguf", large = "/srv/Llama-8B-Q8_0.gguf"}'
+    text = MINIMAL.replace('folder = "model"', files).replace('types = ["Q2_K", "Q8_0"]', "")
+    model = load_experiment(write(tmp_path, text))[0].model
+    assert model.files == {
+        "small": tmp_path / "Llama-8B-Q2_K.gguf",
+        "large": Path("/srv/Llama-8B-Q8_0.gguf"),
+    }
+    assert model.label == "Llama-8B-Q"

@@ -20,7 +20,8 @@ from edgequant.core.artefact import Store
 from edgequant.core.errors import EdgequantError, FileAccessError, ToolMissingError
 from edgequant.core.paths import data_folder
 from edgequant.experiment.file import load_experiment
-from edgequant.experiment.sweep import SweepResult, sweep
+from edgequant.experiment.sweep import SweepResult, plan_sweep, sweep
+from tests.models.gguf_writer import write_split
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -138,6 +139,11 @@ def test_the_manifest_has_every_inputs_hash(small: SweepResult) -> None:
     for name in ("questions questions.jsonl", "experiment small.toml", "GGUF Q2_K"):
         assert re.fullmatch("[0-9a-f]{64}", inputs[name])
     assert "report.html" in manifest["files"]
+    stages = {stage["name"]: stage for stage in manifest["stages"]}
+    kept = [s for name, s in stages.items() if name.startswith(("Build", "Convert", "Make", "Ask"))]
+    assert len(kept) >= 6
+    assert all(re.fullmatch("[0-9a-f]{16}", stage["key"]) for stage in kept)
+    assert stages["Deploy to virtual and measure"]["place"] == "board virtual"
     assert str(Path.home()) not in (small.folder / "manifest.json").read_text()
 
 
@@ -157,6 +163,48 @@ def test_running_it_again_runs_no_stage_again(small: SweepResult) -> None:
     again = sweep(experiment, path, small.folder)
     assert folders() == before
     assert again.matched.matched.equals(small.matched.matched)
+    kept = [stage for stage in again.manifest.stages if stage.key]
+    assert len(kept) >= 8
+    assert all(stage.reused for stage in kept)
+    page = (small.folder / "report.html").read_text()
+    assert page.count("<td>reused</td>") == len(kept)
+    assert all(stage.key in page for stage in kept)
+
+
+def test_a_virtual_board_given_by_its_path_is_found_the_same(
+    small: SweepResult, tmp_path: Path
+) -> None:
+    shipped = (data_folder("boards") / "virtual.toml").read_text()
+    (tmp_path / "virtual.toml").write_text(shipped)
+    experiment, _ = load_experiment(str(small.folder.parent / "small.toml"))
+    board = experiment.board.model_copy(update={"name": str(tmp_path / "virtual.toml")})
+    planned = plan_sweep(experiment.model_copy(update={"board": board}))
+    states = {p.stage.name: p.state for p in planned}
+    assert states["latency"] == states["answers"] == "found"
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_ready_files_go_through_the_whole_line(
+    small: SweepResult, tmp_path: Path, split: bool
+) -> None:
+    manifest = json.loads((small.folder / "manifest.json").read_text())
+    keys = {s["name"]: s["key"] for s in manifest["stages"]}
+    files = {}
+    for name in ("Q2_K", "Q8_0"):
+        (path,) = (Store().root / "models" / keys[f"Make {name}"]).glob("*.gguf")
+        files[name] = write_split(path, tmp_path / name, 2)[1] if split else path
+    written = EXPERIMENT.replace('types = ["Q2_K", "Q8_0"]', "").replace(
+        'folder = "{model}"',
+        "files = {{" + ", ".join(f'{name} = "{path}"' for name, path in files.items()) + "}}",
+    )
+    questions = data_folder("experiments") / "demo_model" / "questions.jsonl"
+    path = tmp_path / "ready.toml"
+    path.write_text(written.format(questions=questions, limit=QUESTIONS, prompt="cot"))
+    experiment, loaded = load_experiment(str(path))
+    ready = sweep(experiment, loaded, tmp_path / "out")
+    assert ready.matched.scores.equals(small.matched.scores)
+    if not split:
+        assert ready.matched.matched.equals(small.matched.matched)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(
@@ -202,7 +250,7 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("[4/"):
+        if "Ask 52 questions" in line:
             break
     time.sleep(2)
     os.kill(process.pid, signal.SIGINT)

@@ -1,0 +1,87 @@
+"""Everything an experiment names, read and checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgequant.answers.prompts import Prompt, load_prompt
+from edgequant.answers.questions import Question, load_questions
+from edgequant.boards.profile import BoardProfile, Clock, load_profile
+from edgequant.boards.session import clock_of
+from edgequant.core.errors import ExperimentError
+from edgequant.experiment.file import Experiment
+from edgequant.latency.measure import MeasureSettings
+from edgequant.models.folder import ModelFolder, check_model_folder
+from edgequant.models.ready import check_whole_model
+from edgequant.models.steps.merge import find_parts
+from edgequant.models.variant import Variant
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the stages of one experiment are given."""
+
+    folder: ModelFolder | None
+    """None where the model's files are there already."""
+    files: Mapping[str, Path]
+    """Ready files by variant."""
+    variants: tuple[Variant, ...]
+    """What is made of the folder."""
+    profile: BoardProfile
+    clock: Clock
+    settings: MeasureSettings
+    predicted: tuple[BoardProfile, ...]
+    prompts: tuple[Prompt, ...]
+    questions: tuple[Question, ...]
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """Of what is made, or of the files."""
+        return tuple(v.name for v in self.variants) or tuple(self.files)
+
+
+def read_inputs(experiment: Experiment) -> Inputs:
+    """Read every small file: a misspelt name must not surface after an hour of work.
+
+    Raises:
+        EdgequantError: of the class of whatever is missing or wrong.
+    """
+    evaluation, model = experiment.evaluation, experiment.model
+    folder = None if model.folder is None else check_model_folder(model.folder)
+    for path in model.files.values():
+        _check_ready_file(path)
+    if folder is not None and evaluation.wrapper == "template" and not folder.has_chat_template:
+        raise ExperimentError(
+            "the model has no chat template, which the experiment's prompts are put into",
+            subject=folder.path,
+            next_step='set evaluation.wrapper = "chatml" for the study\'s form, or put a '
+            "chat_template into tokenizer_config.json",
+        )
+    prompts = tuple(load_prompt(name) for name in evaluation.prompts)
+    for prompt in prompts:
+        for strategy in evaluation.strategies:
+            strategy.requests(prompt, "", evaluation.max_tokens)  # Refuses what cannot be asked.
+    profile = load_profile(experiment.board.name)
+    clock = clock_of(profile, experiment.measure.clock)
+    settings = MeasureSettings(**experiment.measure.model_dump(exclude={"clock"}))
+    settings.check(profile, clock)
+    return Inputs(
+        folder=folder,
+        files=model.files,
+        variants=model.variants(),
+        profile=profile,
+        clock=clock,
+        settings=settings,
+        predicted=tuple(load_profile(w.board) for w in experiment.what_if if w.board is not None),
+        prompts=prompts,
+        questions=tuple(load_questions(evaluation.questions, evaluation.limit)),
+    )
+
+
+def _check_ready_file(path: Path) -> None:
+    from edgequant.models.formats.gguf import read_gguf
+
+    split = find_parts(path)
+    check_whole_model(read_gguf(path if split is None else split.parts[0]))

@@ -1,0 +1,459 @@
+"""The graph of one experiment: which stages there are, and what each calls.
+
+Answers and latencies need each other only in one prompt, which is rendered before both: host and
+board then work at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from edgequant.core.artefact import Artefact, Store
+from edgequant.experiment.file import Experiment
+from edgequant.experiment.graph import HOST, Graph, Outcome, Results, Stage
+from edgequant.experiment.inputs import Inputs
+
+if TYPE_CHECKING:
+    from edgequant.answers.table import Answers
+    from edgequant.boards.profile import BoardProfile
+    from edgequant.build.build import Build
+    from edgequant.latency.measure import Latency
+    from edgequant.latency.pace import Pace
+    from edgequant.latency.predict.instructions import Counts, InstructionCounts
+    from edgequant.matching.match import MatchedResult
+    from edgequant.models.model_file import ModelFile
+    from edgequant.models.model_set import ModelSet
+    from edgequant.models.variant import Variant
+
+# The virtual board is where instructions are counted, whatever board is predicted.
+COUNTING_BOARD = "virtual"
+
+
+@dataclass(frozen=True)
+class Line:
+    """The stages whose results a run folder is written from, and the graph of all."""
+
+    graph: Graph
+    host: Stage[Build]
+    board_build: Stage[Build]
+    models: Stage[ModelSet]
+    answers: Stage[Answers]
+    latency: Stage[Latency]
+    paces: Stage[list[Pace]]
+    matched: Stage[MatchedResult]
+
+
+def draw_line(experiment: Experiment, inputs: Inputs, store: Store) -> Line:
+    """The line of an experiment, none of it run."""
+    return _Drawing(experiment, inputs, store).line()
+
+
+def place_of(profile: BoardProfile, clock: str) -> str:
+    """Where a board's stages run: at the host's place, where they would time what it does."""
+    shares_time = profile.kind == "local" or (profile.kind == "virtual" and clock == "host")
+    return HOST if shares_time else f"board {profile.name}"
+
+
+def outcome_of(value: Any, artefact: Artefact | None) -> Outcome[Any]:
+    """A value with the artefact that holds it; None where it is a file used in place."""
+    if artefact is None:
+        return Outcome(value, reused=True)
+    return Outcome(value, artefact.key, artefact.reused, artefact.manifest.timings)
+
+
+class _Drawing:
+    def __init__(self, experiment: Experiment, inputs: Inputs, store: Store) -> None:
+        self._experiment = experiment
+        self._inputs = inputs
+        self._store = store
+        self._builds: dict[str, Stage[Build]] = {}
+        self._counted: dict[str, Stage[Counts]] = {}
+
+    def line(self) -> Line:
+        inputs = self._inputs
+        host = self._build("host", "the tools for this host", None)
+        tools = self._experiment.board.tools
+        target = inputs.profile.build.target
+        board_build = self._build(target, f"static binaries for {inputs.profile.name}", tools)
+        made, models = self._models(host)
+        prompt = self._prompt(host, models)
+        answers = self._answers(host, models)
+        latency = self._latency(board_build, models, prompt)
+        counts = {
+            profile.name: self._counts(
+                self._build(profile.build.target, f"static binaries for {profile.name}", tools),
+                models,
+                prompt,
+                latency,
+            )
+            for profile in inputs.predicted
+        }
+        paces = self._paces(models, answers, latency, counts)
+        matched = self._matched(answers, paces)
+        distinct = list({id(stage): stage for stage in counts.values()}.values())
+        stages = [
+            *self._builds.values(),
+            *made,
+            models,
+            prompt,
+            # Before the answers: whoever can start at the same time is started first.
+            latency,
+            *distinct,
+            answers,
+            paces,
+            matched,
+        ]
+        return Line(Graph(stages), host, board_build, models, answers, latency, paces, matched)
+
+    # Builds -----------------------------------------------------------------------------------
+
+    def _build(self, target: str, what: str, tools: list[str] | None) -> Stage[Build]:
+        from edgequant.build.build import build, find_build
+
+        store = self._store
+        if target not in self._builds:
+            self._builds[target] = Stage(
+                name=f"build {target}",
+                title=f"Build {what}",
+                run=lambda results: _built(build(target, tools=tools, store=store)),
+                find=lambda results: _built(find_build(target, tools=tools, store=store)),
+                cost=lambda results: "some minutes of compiling",
+            )
+        return self._builds[target]
+
+    # Models -----------------------------------------------------------------------------------
+
+    def _models(self, host: Stage[Build]) -> tuple[list[Stage[Any]], Stage[ModelSet]]:
+        if self._inputs.folder is None:
+            return [], self._ready_models()
+        base = self._base(host)
+        variants = [self._variant(variant, base, host) for variant in self._inputs.variants]
+        name = self._inputs.folder.name
+
+        def gather(results: Results) -> Outcome[ModelSet]:
+            from edgequant.models.make import gather_models
+
+            return Outcome(
+                gather_models(name, [results[v] for v in variants], results[base]), reused=True
+            )
+
+        models = Stage("models", f"Look at the variants of {name}", gather, (base, *variants))
+        return [base, *variants], _cheap(models)
+
+    def _ready_models(self) -> Stage[ModelSet]:
+        def take(results: Results) -> Outcome[ModelSet]:
+            from edgequant.models.ready import take_in
+
+            label = self._experiment.model.label
+            return Outcome(take_in(self._inputs.files, name=label, store=self._store), reused=True)
+
+        count = len(self._inputs.files)
+        return _cheap(Stage("models", f"Take in {count} ready GGUF files", take))
+
+    def _base(self, host: Stage[Build]) -> Stage[ModelFile]:
+        from edgequant.models.make import convert_folder, find_base
+
+        folder, store = self._inputs.folder, self._store
+        assert folder is not None
+        output_type = self._experiment.model.output_type
+
+        def run(results: Results) -> Outcome[ModelFile]:
+            return _made(
+                convert_folder(folder, host=results[host], output_type=output_type, store=store)
+            )
+
+        def find(results: Results) -> Outcome[ModelFile] | None:
+            return _found(
+                find_base(folder, host=results[host], output_type=output_type, store=store)
+            )
+
+        return Stage(
+            name="convert",
+            title=f"Convert {folder.name} to a 16-bit GGUF",
+            run=run,
+            needs=(host,),
+            find=find,
+            cost=lambda results: f"about {folder.parameter_count * 2 / 1e6:.0f} MB to write",
+        )
+
+    def _variant(
+        self, variant: Variant, base: Stage[ModelFile], host: Stage[Build]
+    ) -> Stage[ModelFile]:
+        from edgequant.models.make import find_variant, make_variant
+
+        folder, store = self._inputs.folder, self._store
+        assert folder is not None
+
+        def run(results: Results) -> Outcome[ModelFile]:
+            return _made(
+                make_variant(variant, results[base], folder.name, host=results[host], store=store)
+            )
+
+        def find(results: Results) -> Outcome[ModelFile] | None:
+            return _found(
+                find_variant(variant, results[base], folder.name, host=results[host], store=store)
+            )
+
+        def cost(results: Results) -> str:
+            from edgequant.models.steps.quantize import expected_bytes
+
+            size = expected_bytes(results[base].header, variant.steps[-1])
+            return f"at most {size / 1e6:.0f} MB to write"
+
+        steps = "" if variant.steps == (variant.name,) else f" ({' + '.join(variant.steps)})"
+        return Stage(
+            name=f"variant {variant.name}",
+            title=f"Make {variant.name}{steps}",
+            run=run,
+            needs=(host, base),
+            find=find,
+            cost=cost,
+        )
+
+    # Prompt, answers, seconds -----------------------------------------------------------------
+
+    def _prompt(self, host: Stage[Build], models: Stage[ModelSet]) -> Stage[str]:
+        def render(results: Results) -> Outcome[str]:
+            from edgequant.experiment.measured_prompt import measured_prompt
+
+            library = results[host].library
+            return Outcome(
+                measured_prompt(self._experiment, self._inputs, results[models], library),
+                reused=True,
+            )
+
+        title = "Render the prompt that the board is measured with"
+        return _cheap(Stage("prompt", title, render, (host, models)))
+
+    def _answers(self, host: Stage[Build], models: Stage[ModelSet]) -> Stage[Answers]:
+        from edgequant.answers.generate import find_answers, generate
+
+        inputs, evaluation = self._inputs, self._experiment.evaluation
+        questions = len(inputs.questions)
+
+        def arguments(results: Results) -> dict[str, Any]:
+            return {
+                "llama_cpp_commit": results[host].llama_cpp_commit,
+                "server_binary": results[host].binary("llama-server"),
+                "models": {file.name: file.path for file in results[models]},
+                "model_sha256": {file.name: file.sha256 for file in results[models]},
+                "prompts": inputs.prompts,
+                "strategies": evaluation.strategies,
+                "questions": inputs.questions,
+                "max_tokens": evaluation.max_tokens,
+                "wrapper": evaluation.wrapper,
+                "cache_type_k": self._experiment.measure.cache_type_k,
+                "cache_type_v": self._experiment.measure.cache_type_v,
+                "store": self._store,
+            }
+
+        def run(results: Results) -> Outcome[Answers]:
+            made = generate(**arguments(results))
+            return outcome_of(made, made.artefact)
+
+        def find(results: Results) -> Outcome[Answers] | None:
+            found = find_answers(**arguments(results))
+            return None if found is None else outcome_of(found, found.artefact)
+
+        def cost(results: Results) -> str:
+            requests = sum(
+                len(strategy.requests(prompt, "", evaluation.max_tokens))
+                for prompt in inputs.prompts
+                for strategy in evaluation.strategies
+            )
+            count = requests * questions * len(inputs.variant_names)
+            return f"{count} answers of at most {evaluation.max_tokens} tokens, as far as not kept"
+
+        return Stage(
+            name="answers",
+            title=f"Ask {questions} questions of {len(inputs.variant_names)} variants",
+            run=run,
+            needs=(host, models),
+            find=find,
+            cost=cost,
+        )
+
+    def _latency(
+        self, build: Stage[Build], models: Stage[ModelSet], prompt: Stage[str]
+    ) -> Stage[Latency]:
+        from edgequant.boards.session import session
+        from edgequant.latency.measure import find_latency, measure
+
+        inputs, store = self._inputs, self._store
+        profile, clock, settings = inputs.profile, inputs.clock, inputs.settings
+
+        def find(results: Results) -> Outcome[Latency] | None:
+            found = find_latency(
+                profile,
+                {file.name: file.path for file in results[models]},
+                settings,
+                build=results[build],
+                prompt=results[prompt],
+                clock=clock,
+                store=store,
+            )
+            return None if found is None else outcome_of(found, found.artefact)
+
+        def run(results: Results) -> Outcome[Latency]:
+            if (found := find(results)) is not None:
+                return found
+            with session(profile, clock) as board:
+                made = measure(
+                    board,
+                    {file.name: file.path for file in results[models]},
+                    settings,
+                    build=results[build],
+                    prompt=results[prompt],
+                    clock=clock,
+                    store=store,
+                )
+            return outcome_of(made, made.artefact)
+
+        runs = settings.repeats * len(inputs.variant_names)
+        return Stage(
+            name="latency",
+            title=f"Deploy to {profile.name} and measure",
+            run=run,
+            needs=(build, models, prompt),
+            place=place_of(profile, clock),
+            find=find,
+            cost=lambda results: f"{runs} runs of {settings.tokens} tokens",
+        )
+
+    def _counts(
+        self,
+        build: Stage[Build],
+        models: Stage[ModelSet],
+        prompt: Stage[str],
+        latency: Stage[Latency],
+    ) -> Stage[Counts]:
+        from edgequant.boards.profile import load_profile
+        from edgequant.boards.session import session
+        from edgequant.latency.predict.instructions import (
+            CountSettings,
+            count_instructions,
+            find_instructions,
+        )
+
+        counting, store = load_profile(COUNTING_BOARD), self._store
+        settings = CountSettings(repack=self._experiment.measure.repack)
+
+        def find(results: Results) -> Outcome[Counts] | None:
+            found = find_instructions(
+                counting,
+                {file.name: file.path for file in results[models]},
+                settings,
+                build=results[build],
+                prompt=results[prompt],
+                store=store,
+            )
+            return None if found is None else outcome_of(found, found.artefact)
+
+        def run(results: Results) -> Outcome[Counts]:
+            if (found := find(results)) is not None:
+                return found
+            with session(counting, "instructions") as board:
+                made = count_instructions(
+                    board,
+                    {file.name: file.path for file in results[models]},
+                    settings,
+                    build=results[build],
+                    prompt=results[prompt],
+                    measured=results[latency],
+                    store=store,
+                )
+            return outcome_of(made, made.artefact)
+
+        name = f"instructions {build.name.removeprefix('build ')}"
+        variants = len(self._inputs.variant_names)
+        return self._once(
+            Stage(
+                name=name,
+                title="Count the instructions of a token",
+                run=run,
+                needs=(build, models, prompt, latency),
+                place=place_of(counting, "instructions"),
+                find=find,
+                cost=lambda results: f"{variants} to {2 * variants} runs on the virtual board",
+            )
+        )
+
+    def _once(self, stage: Stage[Counts]) -> Stage[Counts]:
+        """Boards of one target run the same binary: it is counted once."""
+        return self._counted.setdefault(stage.name, stage)
+
+    def _paces(
+        self,
+        models: Stage[ModelSet],
+        answers: Stage[Answers],
+        latency: Stage[Latency],
+        counts: Mapping[str, Stage[Counts]],
+    ) -> Stage[list[Pace]]:
+        def work_out(results: Results) -> Outcome[list[Pace]]:
+            from edgequant.latency.pace import study_paces
+
+            found = list(results[latency].paces)
+            tokens = round(float(results[answers].frame()["prompt_tokens"].mean()))
+            for profile in self._inputs.predicted:
+                counted = results[counts[profile.name]].of
+                found += _predicted(profile, results[models], counted, tokens)
+            if any(what_if.kind == "study" for what_if in self._experiment.what_if):
+                names = results[models].names
+                found += [pace for pace in study_paces() if pace.quantization in names]
+            return Outcome(found)
+
+        needs: tuple[Stage[Any], ...] = (models, answers, latency, *dict.fromkeys(counts.values()))
+        return Stage("paces", "Work out the seconds of the what-ifs", work_out, needs)
+
+    def _matched(self, answers: Stage[Answers], paces: Stage[list[Pace]]) -> Stage[MatchedResult]:
+        def join(results: Results) -> Outcome[MatchedResult]:
+            from edgequant.answers.table import questions_table
+            from edgequant.matching.match import match
+
+            found: list[Pace] = results[paces]
+            return Outcome(
+                match(
+                    results[answers].frame(),
+                    questions_table(self._inputs.questions),
+                    found,
+                    self._experiment.evaluation.budgets,
+                    time_limits_seconds=self._experiment.time_limits_seconds,
+                )
+            )
+
+        return Stage("match", "Match answers and seconds", join, (answers, paces))
+
+
+def _predicted(
+    profile: BoardProfile,
+    models: ModelSet,
+    counts: Mapping[str, InstructionCounts],
+    prompt_tokens: int,
+) -> list[Pace]:
+    from edgequant.latency.predict.roofline import ModelSize, predict
+
+    sizes = {
+        file.name: ModelSize(file_bytes=file.bytes, bytes_per_token=file.bytes_per_token)
+        for file in models
+    }
+    predictions = predict(profile, sizes, counts, prompt_tokens=prompt_tokens)
+    return [prediction.pace for prediction in predictions]
+
+
+def _cheap(stage: Stage[Any]) -> Stage[Any]:
+    """A stage that keeps nothing, since it takes no time: looked for by being run."""
+    return Stage(stage.name, stage.title, stage.run, stage.needs, stage.place, find=stage.run)
+
+
+def _built(build: Build | None) -> Any:
+    return None if build is None else outcome_of(build, build.artefact)
+
+
+def _made(file: ModelFile) -> Outcome[ModelFile]:
+    return cast("Outcome[ModelFile]", outcome_of(file, file.artefact))
+
+
+def _found(file: ModelFile | None) -> Outcome[ModelFile] | None:
+    return None if file is None else _made(file)
