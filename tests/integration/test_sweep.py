@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import edgequant
 from edgequant.core.artefact import Store
 from edgequant.core.errors import EdgequantError, FileAccessError, ToolMissingError
 from edgequant.core.paths import data_folder
 from edgequant.experiment.file import load_experiment
 from edgequant.experiment.sweep import SweepResult, plan_sweep, sweep
 from tests.models.gguf_writer import write_split
+from tests.python_page import examples
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -282,3 +285,14 @@ def _children_with(mark: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_the_examples_of_sweeping_from_python(
+    small: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(small.folder.parent / "small.toml", tmp_path / "small.toml")
+    model = data_folder("experiments") / "demo_model" / "model"
+    (tmp_path / "model").symlink_to(model)
+    monkeypatch.chdir(tmp_path)
+    exec(examples("A sweep", "Stages by themselves"), {"edgequant": edgequant})
+    assert (tmp_path / "runs" / "small" / "report.html").is_file()

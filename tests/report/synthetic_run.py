@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
+from edgequant.core.tables import write_table
 from edgequant.latency.frame import make_frame
 from edgequant.latency.pace import Pace
+from edgequant.matching.files import write_matched
 from edgequant.matching.match import match
 from edgequant.report.run import (
     BoardRecord,
@@ -122,3 +127,19 @@ def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInput
         ],
     )
     return ReportInputs(manifest, latency_frame(), answers, gold, matched)
+
+
+def write_run_folder(folder: Path, inputs: ReportInputs) -> Path:
+    """A run folder with everything but the page and its figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_matched(folder, inputs.matched)
+    assert inputs.answers is not None
+    assert inputs.questions is not None
+    for table, schema in (
+        (inputs.latency, LATENCY),
+        (inputs.answers, ANSWERS),
+        (inputs.questions, QUESTIONS),
+    ):
+        write_table(table, folder / schema.file, schema)
+    (folder / "manifest.json").write_text(inputs.manifest.model_dump_json(indent=2))
+    return folder

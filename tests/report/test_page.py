@@ -17,14 +17,13 @@ from pandas.testing import assert_frame_equal
 
 from edgequant.core.errors import ArtefactError, DataFrameError
 from edgequant.core.hashing import sha256_file
-from edgequant.core.schemas import ANSWERS, LATENCY, MATCHED, QUESTIONS
-from edgequant.core.tables import read_csv, read_table, write_table
-from edgequant.matching.files import write_matched
+from edgequant.core.schemas import ANSWERS, MATCHED, QUESTIONS
+from edgequant.core.tables import read_csv, read_table
 from edgequant.matching.match import match
 from edgequant.report.page import write_report
 from edgequant.report.run import ReportInputs, RunManifest, load_run
 from tests.matching.synthetic_answers import synthetic_answers
-from tests.report.synthetic_run import report_inputs
+from tests.report.synthetic_run import report_inputs, write_run_folder
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -77,17 +76,7 @@ def inputs() -> ReportInputs:
 def run_folder(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_report(folder, inputs)
-    write_matched(folder, inputs.matched)
-    assert inputs.answers is not None
-    assert inputs.questions is not None
-    for table, schema in (
-        (inputs.latency, LATENCY),
-        (inputs.answers, ANSWERS),
-        (inputs.questions, QUESTIONS),
-    ):
-        write_table(table, folder / schema.file, schema)
-    (folder / "manifest.json").write_text(inputs.manifest.model_dump_json(indent=2))
-    return folder
+    return write_run_folder(folder, inputs)
 
 
 @pytest.fixture(scope="module")
