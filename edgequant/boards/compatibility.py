@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from edgequant.boards.facts import BoardFacts
 from edgequant.boards.profile import BoardProfile
+from edgequant.build.targets.isa import elf_machine, missing_features
+from edgequant.build.targets.target import load_target
 from edgequant.core.errors import AuditError, EdgequantError
 
-# Word of a target's isa list to the features that the kernel must show for it.
-ISA_FEATURES = {
-    "dotprod": ("asimddp",),
-    "fp16": ("fphp", "asimdhp"),
-    "i8mm": ("i8mm",),
-    "bf16": ("bf16",),
-    "sve": ("sve",),
-    "sve2": ("sve2",),
-    "sme": ("sme",),
-    "lse": ("atomics",),
-    "crypto": ("aes", "pmull"),
-    "armv8.1-a": ("atomics", "asimdrdm"),
-    "armv8.2-a": ("atomics", "asimdrdm"),
-}
 # ELF's e_machine to what `uname -m` says.
 MACHINES = {
     183: ("aarch64", "arm64"),
@@ -32,26 +19,6 @@ MACHINES = {
     3: ("i386", "i686"),
     243: ("riscv64",),
 }
-EI_CLASS_64 = 2
-
-
-def elf_machine(path: Path) -> int | None:
-    """ELF's machine number of a file; None where it is not an ELF file."""
-    with path.open("rb") as stream:
-        header = stream.read(20)
-    if len(header) < 20 or header[:4] != b"\x7fELF":
-        return None
-    order = "<" if header[5] == 1 else ">"
-    (machine,) = struct.unpack_from(f"{order}H", header, 18)
-    return int(machine)
-
-
-def missing_features(isa: Iterable[str], flags: Iterable[str]) -> list[str]:
-    """Kernel feature names that an ISA level needs and a CPU lacks."""
-    have = set(flags)
-    return [
-        feature for word in isa for feature in ISA_FEATURES.get(word, ()) if feature not in have
-    ]
 
 
 def check_binaries(programs: Iterable[Path], facts: BoardFacts, profile: BoardProfile) -> None:
@@ -89,8 +56,6 @@ def check_binaries(programs: Iterable[Path], facts: BoardFacts, profile: BoardPr
 
 
 def _target_isa(profile: BoardProfile) -> list[str]:
-    from edgequant.build.targets.target import load_target
-
     try:
         return list(load_target(profile.build.target).isa)
     except EdgequantError:

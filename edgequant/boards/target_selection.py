@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgequant.boards.board import open_board
-from edgequant.boards.compatibility import ISA_FEATURES, missing_features
 from edgequant.boards.facts import BoardFacts, collect_facts
 from edgequant.boards.profile import BoardProfile, load_profile
+from edgequant.build.targets.isa import ISA_FEATURES, missing_features
 from edgequant.build.targets.target import HOST, Target, load_target, target_names
 from edgequant.core.errors import TargetError
 

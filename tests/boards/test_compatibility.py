@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.boards.compatibility import check_binaries, elf_machine, missing_features
+from edgequant.boards.compatibility import check_binaries
 from edgequant.boards.facts import BoardFacts, parse_facts
 from edgequant.boards.profile import BoardProfile
+from edgequant.build.targets.isa import elf_machine, missing_features
 from edgequant.core.errors import AuditError
 
 RECORDED = Path(__file__).parent / "recorded"

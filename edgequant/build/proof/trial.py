@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgequant.boards.compatibility import ISA_FEATURES
 from edgequant.build.proof.encodings import describe_instruction, instruction_at
 from edgequant.build.proof.tiny_model import write_tiny_model
+from edgequant.build.targets.isa import ISA_FEATURES
 from edgequant.build.targets.target import Target
 from edgequant.core.errors import AuditError
 from edgequant.core.process import run_captured
