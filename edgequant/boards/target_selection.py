@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from edgequant.boards.board import open_board
 from edgequant.boards.facts import BoardFacts, collect_facts
 from edgequant.boards.profile import BoardProfile, load_profile
-from edgequant.build.targets.isa import ISA_FEATURES, missing_features
+from edgequant.build.targets.isa import BASE_LEVEL, features, missing_features
 from edgequant.build.targets.target import HOST, Target, load_target, target_names
 from edgequant.core.errors import TargetError
 
-# Every 64-bit ARM has it, so it needs no feature of the kernel's.
-BASE_LEVEL = "armv8-a"
 ARM_64 = ("aarch64", "arm64")
 
 
@@ -29,17 +27,6 @@ class Choice:
     """What the board's profile says."""
     note: str | None = None
     """Where the profile says something else: what, and what that means."""
-
-
-def features(target: Target) -> frozenset[str] | None:
-    """Names of the kernel's features that a CPU needs for a target.
-
-    None where the target's file has a word that nobody knows the features of, as for ``host``.
-    """
-    known = {BASE_LEVEL: (), **ISA_FEATURES}
-    if any(word not in known for word in target.isa):
-        return None
-    return frozenset(feature for word in target.isa for feature in known[word])
 
 
 def best_target(flags: Iterable[str], targets: Iterable[Target]) -> Target:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgequant.boards.target_selection import features
 from edgequant.build.plan import RECIPE, STAGE
 from edgequant.build.recipe import sha256_of_project
 from edgequant.build.source.lock import load_lock
+from edgequant.build.targets.isa import features
 from edgequant.build.targets.target import HOST, Target, target_names
 from edgequant.core.errors import EdgequantError
 from edgequant.core.json_file import read_json

@@ -7,16 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgequant.boards import target_selection as selection
-from edgequant.boards.compatibility import ISA_FEATURES, missing_features
 from edgequant.boards.facts import BoardFacts
 from edgequant.boards.profile import BoardProfile, list_profiles
 from edgequant.boards.target_selection import (
-    BASE_LEVEL,
     best_target,
     choose_target,
-    features,
     target_of_board,
 )
+from edgequant.build.targets.isa import BASE_LEVEL, ISA_FEATURES, features, missing_features
 from edgequant.build.targets.target import Target, load_target, target_names
 from edgequant.core.errors import ProfileError, TargetError
 

@@ -1,4 +1,4 @@
-"""Words of instruction sets: what a target's file calls them, and what the kernel shows for them."""
+"""Words of instruction sets: a target's file names them, the kernel shows features for them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgequant.build.targets.target import Target
+
+# Every 64-bit ARM has it, so it needs no feature of the kernel's.
+BASE_LEVEL = "armv8-a"
 # Word of a target's isa list to the features that the kernel must show for it.
 ISA_FEATURES = {
     "dotprod": ("asimddp",),
@@ -39,3 +43,14 @@ def missing_features(isa: Iterable[str], flags: Iterable[str]) -> list[str]:
     return [
         feature for word in isa for feature in ISA_FEATURES.get(word, ()) if feature not in have
     ]
+
+
+def features(target: Target) -> frozenset[str] | None:
+    """Names of the kernel's features that a CPU needs for a target.
+
+    None where the target's file has a word that nobody knows the features of, as for ``host``.
+    """
+    known = {BASE_LEVEL: (), **ISA_FEATURES}
+    if any(word not in known for word in target.isa):
+        return None
+    return frozenset(feature for word in target.isa for feature in known[word])
