@@ -195,7 +195,7 @@ def _check_space(
     advice = (
         f"delete one of the larger files there: {', '.join(others)}"
         if others
-        else (f"free space on {disk.mount_point}, or set ssh.remote_folder to another disk")
+        else (f"free space on {disk.mount_point}, or set remote_folder to another disk")
     )
     raise BoardSpaceError(
         f"{needed / 1e6:.1f} MB are to be sent (and {SPARE_BYTES / 1e6:.0f} MB stay spare), "

@@ -5,23 +5,32 @@ What a profile leaves out is None, and found on the board by :mod:`edgequant.boa
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 
+from edgequant.boards.links.link import LinkSection
+from edgequant.boards.links.registry import BUILT_IN, find_link, link_names
 from edgequant.core.errors import ProfileError
 from edgequant.core.fields import (
-    FilePath,
     Name,
     PositiveFloat,
     PositiveInt,
     RemotePath,
     Section,
-    TimeoutSeconds,
-    Word,
 )
-from edgequant.core.paths import cache_root, list_data_files
+from edgequant.core.paths import list_data_files
 from edgequant.core.toml_file import read_toml_model, require_data_file
+
+VIRTUAL = "virtual"
+MOVED_TO_REMOTE_FOLDER = (("ssh", "remote_folder"), ("local", "folder"))
 
 LatencySource = Literal["measured", "emulated"]
 Clock = Literal["host", "instructions"]
@@ -60,21 +69,6 @@ class StorageSection(Section):
     """Sequential reading."""
 
 
-class SshSection(Section):
-    """How the board is reached, and where our files go on it."""
-
-    host: Word = "127.0.0.1"
-    """Name, address, or an alias of the user's own SSH configuration."""
-    port: Annotated[int, Field(gt=0, lt=65536)] | None = None
-    user: Word | None = None
-    identity_file: FilePath | None = None
-    known_hosts_file: FilePath | None = None
-    """By default the user's own, ``~/.ssh/known_hosts``."""
-    remote_folder: RemotePath = "edgequant"
-    """Relative ones start at the user's home on the board."""
-    connect_timeout_seconds: TimeoutSeconds = 15.0
-
-
 class VirtualSection(Section):
     """How qemu plays the board."""
 
@@ -88,53 +82,100 @@ class VirtualSection(Section):
     """Throttles the data disk's reads."""
 
 
-class LocalSection(Section):
-    """A board that is this very machine."""
-
-    folder: FilePath | None = None
-    """By default a folder in the cache."""
+def _add_sections(schema: dict[str, Any]) -> None:
+    """The sections of our own links, for editors; any other table may be another link's."""
+    for name in BUILT_IN:
+        schema["properties"][name] = find_link(name).section.model_json_schema()
+    schema["additionalProperties"] = {"type": "object"}
 
 
 class BoardProfile(Section):
-    """One board."""
+    """One board.
+
+    The section that is called as the board's link is, such as ``[ssh]``, is the link's to define.
+    """
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_add_sections)
+    __pydantic_extra__: dict[str, SerializeAsAny[LinkSection]]
 
     name: Name
     """By default the file's name without its suffix."""
     description: str = ""
-    kind: Literal["ssh", "local", "virtual"] = "ssh"
+    kind: Annotated[Name, Field(examples=[*BUILT_IN, VIRTUAL])] = "ssh"
+    """The link that the board is reached by, or "virtual"."""
+    remote_folder: RemotePath = "edgequant"
+    """Where our files go on the board. Relative ones start where its shell does, mostly the user's
+    home; the default is the link's to choose."""
     build: BuildSection
     cpu: CpuSection = CpuSection()
     memory: MemorySection = MemorySection()
     storage: StorageSection = StorageSection()
-    ssh: SshSection = SshSection()
     virtual: VirtualSection = VirtualSection()
-    local: LocalSection = LocalSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_section(cls, values: Any, info: ValidationInfo) -> Any:
+        """Let the board's link read its section, and choose where files go."""
+        if not isinstance(values, dict) or not isinstance(values.get("kind", "ssh"), str):
+            return values
+        kind = values.get("kind", "ssh")
+        name = link_name(kind)
+        link = find_link(name)
+        for section, key in MOVED_TO_REMOTE_FOLDER:
+            table = values.get(section)
+            if isinstance(table, dict) and key in table:
+                raise ValueError(
+                    f"{section}.{key} is now remote_folder, at the top of the profile above its "
+                    "first section"
+                )
+        if VIRTUAL in values and kind != VIRTUAL:
+            raise ValueError(f"the section [{VIRTUAL}] needs kind = {VIRTUAL!r}")
+        for key in values.keys() - cls.model_fields.keys() - {name}:
+            if key not in link_names():
+                raise ValueError(f"there is no key {key!r} in a board's profile")
+            raise ValueError(f"the section [{key}] needs kind = {key!r}")
+        # Made for this one name, so that a message says [ssh] and the key.
+        one = create_model("Sections", **{name: (link.section, ...)})  # type: ignore[call-overload]
+        read = one.model_validate({name: values.get(name, {})}, context=info.context)
+        folder = {"remote_folder": link.default_folder(str(values.get("name")))}
+        return folder | values | {name: getattr(read, name)}
 
     @model_validator(mode="after")
-    def _sections_fit_kind(self) -> BoardProfile:
-        for section, kind in (("virtual", "virtual"), ("local", "local")):
-            if section in self.model_fields_set and self.kind != kind:
-                raise ValueError(f"the section [{section}] needs kind = {kind!r}")
-        if self.kind == "ssh" and "host" not in self.ssh.model_fields_set:
+    def _has_address(self) -> BoardProfile:
+        # A virtual board's address is known when it runs.
+        if self.kind == "ssh" and "host" not in self.link_section.model_fields_set:
             raise ValueError("ssh.host is missing: the board's name or address")
         return self
 
     @property
-    def latency_source(self) -> LatencySource:
-        """How times read on this board are labelled."""
-        return "emulated" if self.kind == "virtual" else "measured"
+    def link_section(self) -> LinkSection:
+        """The section of the board's link."""
+        return self.__pydantic_extra__[link_name(self.kind)]
 
     @property
-    def remote_folder(self) -> str:
-        """Where our files go on the board."""
-        if self.kind == "local":
-            return str(self.local.folder or cache_root() / "local" / self.name)
-        return self.ssh.remote_folder
+    def latency_source(self) -> LatencySource:
+        """How times read on this board are labelled."""
+        return "emulated" if self.kind == VIRTUAL else "measured"
 
     @property
     def threads(self) -> int | None:
         """Threads that models run with, where the profile tells."""
         return self.cpu.threads or self.cpu.cores
+
+    def without_address(self) -> dict[str, Any]:
+        """What the profile says of the board itself, as JSON: not how it is reached."""
+        return self.model_dump(mode="json", exclude={"remote_folder", link_name(self.kind)})
+
+    def reached_by(self, **changes: object) -> BoardProfile:
+        """The profile with other values in its link's section."""
+        return self.model_copy(
+            update={link_name(self.kind): self.link_section.model_copy(update=changes)}
+        )
+
+
+def link_name(kind: str) -> str:
+    """The link that a kind of board is reached by: a virtual board has an SSH server."""
+    return "ssh" if kind == VIRTUAL else kind
 
 
 def load_profile(name_or_path: str) -> BoardProfile:

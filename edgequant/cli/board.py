@@ -44,13 +44,10 @@ def _address(name: str) -> str | None:
     from edgequant.boards.virtual.machine import find_instance
 
     profile = load_profile(name)
-    if profile.kind == "local":
-        return "this machine"
     if profile.kind == "virtual":
         state = find_instance(profile).state()
         return "down" if state is None else f"up, 127.0.0.1:{state.port}"
-    port = f":{profile.ssh.port}" if profile.ssh.port else ""
-    return f"{profile.ssh.host}{port}"
+    return profile.link_section.address
 
 
 @app.command("show")
@@ -86,10 +83,10 @@ def show_board(
 
 
 def _flat(profile: BoardProfile) -> dict[str, object]:
-    """The profile's values by dotted key, without the sections of other kinds of board."""
+    """The profile's values by dotted key."""
     values = profile.model_dump(mode="json")
-    for kind in {"virtual", "local"} - {profile.kind}:
-        values.pop(kind)
+    if profile.kind != "virtual":
+        values.pop("virtual")
     flat: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, dict):

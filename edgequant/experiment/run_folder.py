@@ -144,7 +144,7 @@ class RunFolder:
                 kind=profile.kind,
                 latency_source=profile.latency_source,
                 description=profile.description,
-                profile=profile.model_dump(mode="json", exclude={"ssh", "local"}),
+                profile=profile.without_address(),
                 facts=board_facts if isinstance(board_facts, dict) else {},
             ),
             models=_model_records(models),

@@ -158,9 +158,11 @@ def board_identity(profile: BoardProfile) -> str:
     Its description does not, nor how it is reached: keys, and the port of a virtual board, which
     is another one at each start.
     """
-    values = profile.model_dump(mode="json", exclude={"description", "ssh"})
-    if profile.kind == "ssh":
-        values["ssh"] = {"host": profile.ssh.host, "port": profile.ssh.port}
+    # The section that is gone stays in it: measurements made before are found again.
+    values = profile.without_address() | {"local": {"folder": None}}
+    del values["description"]
+    if profile.kind not in ("virtual", "local"):
+        values[profile.kind] = profile.link_section.identity()
     return sha256_json([values, profile.remote_folder])
 
 

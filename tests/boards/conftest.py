@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from edgequant.boards.links.local import LocalBoard
+from edgequant.boards.board import Board, open_board
 from edgequant.boards.profile import BoardProfile
 
 
 @pytest.fixture
-def local_board(tmp_path: Path) -> LocalBoard:
+def local_board(tmp_path: Path) -> Board:
     profile = BoardProfile.model_validate(
         {
             "name": "here",
             "kind": "local",
             "build": {"target": "host"},
-            "local": {"folder": str(tmp_path / "board")},
+            "remote_folder": str(tmp_path / "board"),
         }
     )
-    return LocalBoard(profile)
+    return open_board(profile)

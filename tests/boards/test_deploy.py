@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgequant.boards import deploy as deploy_module
+from edgequant.boards.board import Board
 from edgequant.boards.deploy import deploy
-from edgequant.boards.links.local import LocalBoard
 from edgequant.core.artefact import Store
 from edgequant.core.errors import AuditError, BoardSpaceError, TransferError
 
@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_lies_under_its_hash(local_board: LocalBoard, model: Path, store: Store) -> None:
+def test_a_file_lies_under_its_hash(local_board: Board, model: Path, store: Store) -> None:
     receipt = deploy(local_board, {"Q8_0": model}, store=store)
     entry = receipt.entries["Q8_0"]
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -38,14 +38,14 @@ def test_a_file_lies_under_its_hash(local_board: LocalBoard, model: Path, store:
     assert (entry.sent, receipt.sent_bytes) == (True, 200_000)
 
 
-def test_the_receipt_is_kept(local_board: LocalBoard, model: Path, store: Store) -> None:
+def test_the_receipt_is_kept(local_board: Board, model: Path, store: Store) -> None:
     receipt = deploy(local_board, {"m": model}, store=store)
     (path,) = store.root.glob("receipt/*/receipt.json")
     assert json.loads(path.read_text()) == receipt.model_dump(mode="json")
 
 
 def test_what_is_there_is_not_sent_again(
-    local_board: LocalBoard, model: Path, store: Store, tmp_path: Path
+    local_board: Board, model: Path, store: Store, tmp_path: Path
 ) -> None:
     deploy(local_board, {"m": model}, store=store)
     other = tmp_path / "other"
@@ -63,7 +63,7 @@ def damage(path: str, *, same_size: bool) -> None:
 
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_changed_file_is_noticed_and_sent_again(
-    local_board: LocalBoard, model: Path, store: Store, same_size: bool
+    local_board: Board, model: Path, store: Store, same_size: bool
 ) -> None:
     path = deploy(local_board, {"m": model}, store=store).entries["m"].remote_path
     marker = Path(path).parent / ".ok"
@@ -73,9 +73,7 @@ def test_a_changed_file_is_noticed_and_sent_again(
     assert Path(path).read_bytes() == model.read_bytes()
 
 
-def test_silent_damage_is_found_by_verify(
-    local_board: LocalBoard, model: Path, store: Store
-) -> None:
+def test_silent_damage_is_found_by_verify(local_board: Board, model: Path, store: Store) -> None:
     path = deploy(local_board, {"m": model}, store=store).entries["m"].remote_path
     damage(path, same_size=True)
     os.utime(path, (1_600_000_000, 1_600_000_000))  # as a failing disk would: no newer time
@@ -85,7 +83,7 @@ def test_silent_damage_is_found_by_verify(
 
 
 def test_a_whole_file_whose_marker_was_lost_is_hashed_not_sent(
-    local_board: LocalBoard, model: Path, store: Store
+    local_board: Board, model: Path, store: Store
 ) -> None:
     path = Path(deploy(local_board, {"m": model}, store=store).entries["m"].remote_path)
     (path.parent / ".ok").unlink()
@@ -94,7 +92,7 @@ def test_a_whole_file_whose_marker_was_lost_is_hashed_not_sent(
 
 
 def test_programs_can_be_run_and_models_cannot(
-    local_board: LocalBoard, model: Path, store: Store, tmp_path: Path
+    local_board: Board, model: Path, store: Store, tmp_path: Path
 ) -> None:
     script = tmp_path / "hello"
     script.write_text("#!/bin/sh\necho hello\n")
@@ -105,7 +103,7 @@ def test_programs_can_be_run_and_models_cannot(
 
 
 def test_a_program_for_another_machine_is_not_even_sent(
-    local_board: LocalBoard, store: Store, tmp_path: Path
+    local_board: Board, store: Store, tmp_path: Path
 ) -> None:
     program = tmp_path / "probe"
     program.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + b"\xf3\x00" + bytes(44))  # RISC-V
@@ -115,7 +113,7 @@ def test_a_program_for_another_machine_is_not_even_sent(
 
 
 def test_too_little_space_says_needed_free_and_what_to_delete(
-    local_board: LocalBoard,
+    local_board: Board,
     model: Path,
     store: Store,
     tmp_path: Path,
@@ -133,10 +131,10 @@ def test_too_little_space_says_needed_free_and_what_to_delete(
     assert not deploy(local_board, {"old": old}, store=store).entries["old"].sent
 
 
-def test_a_missing_file_is_named(local_board: LocalBoard, store: Store, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(local_board: Board, store: Store, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"nothing\.gguf: no such file"):
         deploy(local_board, {"m": tmp_path / "nothing.gguf"}, store=store)
 
 
-def test_nothing_to_do(local_board: LocalBoard, store: Store) -> None:
+def test_nothing_to_do(local_board: Board, store: Store) -> None:
     assert deploy(local_board, {}, store=store).entries == {}

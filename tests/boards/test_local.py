@@ -6,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from edgequant.boards.board import Board
 from edgequant.boards.facts import collect_facts
-from edgequant.boards.links.local import LocalBoard
 from edgequant.core.errors import RemoteCommandError, TransferError
 from tests.processes import ended
 
 
-def test_run_hands_over_status_and_streams(local_board: LocalBoard) -> None:
+def test_run_hands_over_status_and_streams(local_board: Board) -> None:
     result = local_board.run("echo out; echo err >&2; exit 3", check=False)
     assert (result.status, result.stdout, result.stderr) == (3, "out\n", "err\n")
 
 
-def test_a_failure_shows_what_was_said(local_board: LocalBoard) -> None:
+def test_a_failure_shows_what_was_said(local_board: Board) -> None:
     with pytest.raises(RemoteCommandError, match=r"exit status 3[\s\S]*no such thing"):
         local_board.run("echo no such thing >&2; exit 3")
 
 
-def test_an_illegal_instruction_is_called_by_its_name(local_board: LocalBoard) -> None:
+def test_an_illegal_instruction_is_called_by_its_name(local_board: Board) -> None:
     with pytest.raises(RemoteCommandError, match="illegal instruction"):
         local_board.run("kill -ILL $$")
 
 
-def test_lines_come_while_the_command_runs(local_board: LocalBoard, tmp_path: Path) -> None:
+def test_lines_come_while_the_command_runs(local_board: Board, tmp_path: Path) -> None:
     go = tmp_path / "go"
     lines: list[str] = []
 
@@ -41,16 +41,14 @@ def test_lines_come_while_the_command_runs(local_board: LocalBoard, tmp_path: Pa
     assert result.stdout == "first\nlast"
 
 
-def test_a_timeout_ends_the_command_and_its_children(
-    local_board: LocalBoard, tmp_path: Path
-) -> None:
+def test_a_timeout_ends_the_command_and_its_children(local_board: Board, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     with pytest.raises(RemoteCommandError, match="took longer than 1 s"):
         local_board.run(f"sleep 300 & echo $! > {pid}; wait", timeout_seconds=1)
     assert ended(pid.read_text().strip(), seconds=10)
 
 
-def test_an_interruption_ends_the_command(local_board: LocalBoard, tmp_path: Path) -> None:
+def test_an_interruption_ends_the_command(local_board: Board, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
 
     def interrupt(_: str) -> None:
@@ -61,33 +59,34 @@ def test_an_interruption_ends_the_command(local_board: LocalBoard, tmp_path: Pat
     assert ended(pid.read_text().strip(), seconds=10)
 
 
-def test_much_output_on_both_streams_does_not_block(local_board: LocalBoard) -> None:
+def test_much_output_on_both_streams_does_not_block(local_board: Board) -> None:
     command = "i=0; while [ $i -lt 3000 ]; do echo $i; echo $i$i$i$i$i$i$i$i >&2; i=$((i+1)); done"
     result = local_board.run(command)
     assert result.stdout.splitlines()[-1] == "2999"
     assert len(result.stderr.splitlines()) == 3000
 
 
-def test_a_file_arrives_whole(local_board: LocalBoard, tmp_path: Path) -> None:
+def test_a_file_arrives_whole(local_board: Board, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x" * 3_000_000)
     seen: list[int] = []
-    local_board.send(source, "copy", on_bytes=seen.append)
     folder = Path(local_board.profile.remote_folder)
+    folder.mkdir()
+    local_board.send(source, str(folder / "copy"), on_bytes=seen.append)
     assert (folder / "copy").read_bytes() == source.read_bytes()
     assert seen[-1] == 3_000_000
     assert [p.name for p in folder.iterdir()] == ["copy"]
 
 
-def test_a_file_with_another_hash_is_not_kept(local_board: LocalBoard, tmp_path: Path) -> None:
+def test_a_file_with_another_hash_is_not_kept(local_board: Board, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"data")
     with pytest.raises(TransferError, match="arrived damaged"):
-        local_board.send(source, "copy", sha256="0" * 64)
-    assert list(Path(local_board.profile.remote_folder).iterdir()) == []
+        local_board.send(source, str(tmp_path / "copy"), sha256="0" * 64)
+    assert list(tmp_path.iterdir()) == [source]
 
 
-def test_facts_of_this_machine(local_board: LocalBoard) -> None:
+def test_facts_of_this_machine(local_board: Board) -> None:
     facts = collect_facts(local_board)
     assert facts.cores >= 1
     assert facts.ram_bytes is not None

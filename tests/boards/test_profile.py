@@ -51,6 +51,18 @@ def test_unknown_board_lists_the_known_ones() -> None:
         ("[build]\ntarget='armv8-a'\n[ssh]\nhost='h'\nport=70000", "ssh.port"),
         ("[build]\ntarget='armv8-a'\n[ssh]\nhost='h'\nhots='x'", "ssh.hots: Extra inputs"),
         ("[build]\ntarget='armv8-a'\n[ssh]\nhost='h'\n[virtual]\ncpu='x'", "needs kind"),
+        ("kind='local'\n[build]\ntarget='host'\n[ssh]\nhost='h'", r"\[ssh\] needs kind = 'ssh'"),
+        ("kind='smoke'\n[build]\ntarget='host'", "no link 'smoke'; known are ssh, local"),
+        ("colour=1\n[build]\ntarget='a'\n[ssh]\nhost='h'", "no key 'colour'"),
+        (
+            "[build]\ntarget='a'\n[ssh]\nhost='h'\nremote_folder='/x'",
+            "ssh.remote_folder is now remote_folder, at the top of the profile",
+        ),
+        (
+            "kind='local'\n[build]\ntarget='a'\n[local]\nfolder='/x'",
+            "local.folder is now remote_folder",
+        ),
+        ("[build]\ntarget='a'\n[ssh]\nhost='h'\nconnect_timeout_seconds=inf", "ssh.connect_t"),
         ("[build]\ntarget='armv8-a'\n[ssh]\nhost='h'\n[cpu]\ncores=0", "cpu.cores"),
     ],
 )
@@ -68,8 +80,8 @@ def test_name_comes_from_the_file_and_paths_start_there(tmp_path: Path) -> None:
     )
     profile = load_profile(path)
     assert profile.name == "mine"
-    assert profile.ssh.identity_file == tmp_path / "key"
-    assert profile.ssh.known_hosts_file == Path("/k")
+    assert profile.link_section.identity_file == tmp_path / "key"
+    assert profile.link_section.known_hosts_file == Path("/k")
 
 
 def test_threads_default_to_cores() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edgequant.boards.links.local import LocalBoard
+from edgequant.boards.board import Board, open_board
 from edgequant.boards.profile import BoardProfile
 from edgequant.core.artefact import Store
 from edgequant.core.errors import ProbeError
@@ -110,15 +110,15 @@ def probe(host_build: Any) -> Path:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> LocalBoard:
-    return LocalBoard(
+def board(tmp_path: Path) -> Board:
+    return open_board(
         BoardProfile.model_validate(
             {
                 "name": "here",
                 "kind": "local",
                 "build": {"target": "host"},
                 "cpu": {"threads": 1},
-                "local": {"folder": str(tmp_path / "board")},
+                "remote_folder": str(tmp_path / "board"),
             }
         )
     )
@@ -233,9 +233,7 @@ def test_versions_are_printed(probe: Path) -> None:
     assert events[0]["llama_cpp_commit"]
 
 
-def test_a_prompt_goes_through_the_boards_shell(
-    probe: Path, model: Path, board: LocalBoard
-) -> None:
+def test_a_prompt_goes_through_the_boards_shell(probe: Path, model: Path, board: Board) -> None:
     options = ProbeOptions(tokens=2, threads=1)
     prompts = {"plain": "it costs 5 dollars", "hostile": 'it\'s $(exit 3) `x` "5" \\ \n;'}
     for prompt in prompts.values():
@@ -245,7 +243,7 @@ def test_a_prompt_goes_through_the_boards_shell(
 
 
 def test_models_are_measured_on_a_local_board(
-    host_build: Any, probe: Path, model: Path, board: LocalBoard, tmp_path: Path
+    host_build: Any, probe: Path, model: Path, board: Board, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
     larger = tiny_gguf(tmp_path / "larger.gguf", layers=3)
@@ -270,7 +268,7 @@ def test_models_are_measured_on_a_local_board(
 
 
 def test_a_truncated_model_fails_its_runs_and_leaves_no_artefact(
-    host_build: Any, probe: Path, model: Path, board: LocalBoard, tmp_path: Path
+    host_build: Any, probe: Path, model: Path, board: Board, tmp_path: Path
 ) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(model.read_bytes()[:100_000])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgequant.boards.links.local import LocalBoard
+from edgequant.boards.board import Board, open_board
 from edgequant.boards.profile import BoardProfile
 from edgequant.core.artefact import Store, load_artefact
 from edgequant.core.errors import ArtefactError, ProbeError
@@ -89,10 +89,10 @@ def model(host_build: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def board_of(folder: Path) -> LocalBoard:
+def board_of(folder: Path) -> Board:
     profile = {"name": "qemu-user", "kind": "local", "build": {"target": TARGET}}
-    local = {"folder": str(folder / "board")}
-    return LocalBoard(BoardProfile.model_validate(profile | {"local": local}))
+    place = {"remote_folder": str(folder / "board")}
+    return open_board(BoardProfile.model_validate(profile | place))
 
 
 def emulated(qemu: str, probe: Path, cpu: str, folder: Path) -> str:

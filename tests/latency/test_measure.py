@@ -226,7 +226,7 @@ def test_how_a_board_is_reached_does_not_make_it_another(world: World) -> None:
     virtual: dict[str, object] = {"kind": "virtual", "ssh": {"host": "127.0.0.1", "port": 4000}}
     moved = virtual | {"ssh": {"host": "127.0.0.1", "port": 5000, "identity_file": "/k"}}
     assert board_identity(profile(**virtual)) == board_identity(profile(**moved))
-    elsewhere = virtual | {"ssh": {"remote_folder": "/sdcard"}}
+    elsewhere = virtual | {"remote_folder": "/sdcard"}
     assert board_identity(profile(**virtual)) != board_identity(profile(**elsewhere))
     assert board_identity(profile()) != board_identity(profile(ssh={"host": "another"}))
     keyed = profile(ssh={"host": "fake", "identity_file": "/k"})

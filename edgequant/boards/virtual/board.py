@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from edgequant.boards.links.ssh import SshBoard
+from edgequant.boards.board import Board
 from edgequant.boards.profile import BoardProfile
 from edgequant.boards.virtual.machine import find_instance
 from edgequant.core.errors import VirtualBoardError
 
 
-def open_virtual_board(profile: BoardProfile) -> SshBoard:
+def open_virtual_board(profile: BoardProfile) -> Board:
     """Connect to a virtual board that is up, over real SSH.
 
     Raises:
@@ -23,7 +23,6 @@ def open_virtual_board(profile: BoardProfile) -> SshBoard:
             subject=profile.name,
             next_step=f"edgequant board up {profile.name}",
         )
-    board = SshBoard(instance.reachable_profile(state), use_ssh_config=False)
-    board.clock = state.clock
-    board.connect()
+    board = instance.board(state)
+    board.link.connect()
     return board

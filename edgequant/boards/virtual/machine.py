@@ -20,7 +20,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgequant.boards.profile import BoardProfile, Clock
+from edgequant.boards.board import Board
+from edgequant.boards.links.ssh import SshLink, SshSection
+from edgequant.boards.profile import VIRTUAL, BoardProfile, Clock
 from edgequant.boards.virtual import fdt
 from edgequant.boards.virtual.image import (
     Image,
@@ -113,23 +115,35 @@ class Instance:
 
     def reachable_profile(self, state: State) -> BoardProfile:
         """The profile with the address and keys of the running board."""
-        ssh = self.profile.ssh.model_copy(
-            update={
-                "host": "127.0.0.1",
-                "port": state.port,
-                "user": self.profile.ssh.user or "root",
-                "identity_file": self.identity_file,
-                "known_hosts_file": self.known_hosts_file,
-            }
+        return self.profile.reached_by(
+            host="127.0.0.1",
+            port=state.port,
+            user=self._user,
+            identity_file=self.identity_file,
+            known_hosts_file=self.known_hosts_file,
         )
-        return self.profile.model_copy(update={"ssh": ssh})
+
+    @property
+    def _user(self) -> str:
+        section = self.profile.link_section
+        assert isinstance(section, SshSection)
+        return section.user or "root"
+
+    def board(self, state: State, **ssh: object) -> Board:
+        """The running board, not connected yet; the user's SSH configuration has no say.
+
+        Args:
+            state: the running board's.
+            ssh: values that differ from the profile's section.
+        """
+        profile = self.reachable_profile(state).reached_by(**ssh)
+        return Board(profile, SshLink(profile, use_ssh_config=False), clock=state.clock)
 
     def ssh_command(self, state: State) -> str:
         """A line that a person can type to look around."""
-        user = self.profile.ssh.user or "root"
         return (
             f"ssh -i {self.identity_file} -o UserKnownHostsFile={self.known_hosts_file} "
-            f"-p {state.port} {user}@127.0.0.1"
+            f"-p {state.port} {self._user}@127.0.0.1"
         )
 
 
@@ -150,7 +164,7 @@ def find_instance(profile: BoardProfile) -> Instance:
     Raises:
         ProfileError: it is not a virtual board's profile.
     """
-    if profile.kind != "virtual":
+    if profile.kind != VIRTUAL:
         raise ProfileError(
             f"the board {profile.name!r} is of kind {profile.kind!r}: only virtual boards are "
             "started and stopped",
@@ -399,8 +413,6 @@ def _wait_ready(instance: Instance, state: State, *, required: bool = True) -> b
     Raises:
         VirtualBoardError: qemu ended, or the time is up (with ``required``).
     """
-    from edgequant.boards.links.ssh import SshBoard
-
     deadline = time.monotonic() + (READY_SECONDS if required else READY_SECONDS / 4)
     problem = f"did not answer within {READY_SECONDS:g} s"
     while time.monotonic() < deadline:
@@ -409,7 +421,7 @@ def _wait_ready(instance: Instance, state: State, *, required: bool = True) -> b
             break
         if _banner(state.port):
             try:
-                with SshBoard(instance.reachable_profile(state), use_ssh_config=False) as board:
+                with instance.board(state) as board:
                     mounted = board.run("grep -q ' /data ' /proc/mounts", check=False).status == 0
                 if mounted:
                     return True
@@ -564,14 +576,9 @@ def _start_ticks(pid: int) -> int | None:
 
 def _stop(instance: Instance, state: State) -> str:
     """Shut the guest down in order, or end qemu where it does not listen."""
-    from edgequant.boards.links.ssh import SshBoard
-
-    profile = instance.reachable_profile(state)
-    quick = profile.ssh.model_copy(update={"connect_timeout_seconds": STOP_SECONDS})
     with contextlib.suppress(EdgequantError):
         if _banner(state.port):
-            board = SshBoard(profile.model_copy(update={"ssh": quick}), use_ssh_config=False)
-            with board:
+            with instance.board(state, connect_timeout_seconds=STOP_SECONDS) as board:
                 board.run("sync; poweroff", timeout_seconds=POWER_OFF_SECONDS, check=False)
             if _wait_gone(state, POWER_OFF_SECONDS):
                 return "shut down"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from edgequant.boards.links.ssh import SshBoard
+from edgequant.boards.board import Board
 from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.boards.virtual.image import ensure_image
 from edgequant.boards.virtual.machine import (
@@ -27,6 +27,7 @@ from edgequant.boards.virtual.machine import (
     virtual_board,
 )
 from edgequant.core.errors import EdgequantError
+from tests.ssh import over_ssh
 
 SSHD_CONFIG = """\
 Port {port}
@@ -86,11 +87,15 @@ class SshServer:
             "user": getpass.getuser(),
             "identity_file": str(self.folder / "user_key"),
             "known_hosts_file": str(known_hosts),
-            "remote_folder": str(remote_folder),
             "connect_timeout_seconds": 10.0,
         }
         return BoardProfile.model_validate(
-            {"name": "loopback", "build": {"target": "host"}, "ssh": section | ssh}
+            {
+                "name": "loopback",
+                "remote_folder": str(remote_folder),
+                "build": {"target": "host"},
+                "ssh": section | ssh,
+            }
         )
 
 
@@ -127,9 +132,9 @@ def greets(port: int) -> bool:
 
 
 @pytest.fixture
-def ssh_board(ssh_server: SshServer, tmp_path: Path) -> Iterator[SshBoard]:
+def ssh_board(ssh_server: SshServer, tmp_path: Path) -> Iterator[Board]:
     (tmp_path / "board").mkdir()
-    with SshBoard(ssh_server.profile(tmp_path / "board"), use_ssh_config=False) as board:
+    with over_ssh(ssh_server.profile(tmp_path / "board")) as board:
         yield board
 
 

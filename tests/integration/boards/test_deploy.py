@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from edgequant.boards.board import Board
 from edgequant.boards.deploy import deploy
-from edgequant.boards.links.ssh import SshBoard
 from edgequant.core.artefact import Store
 from edgequant.core.errors import BoardSpaceError
+from tests.ssh import over_ssh
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +28,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_deployed_twice_sent_once(ssh_board: SshBoard, model: Path, tmp_path: Path) -> None:
+def test_deployed_twice_sent_once(ssh_board: Board, model: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     first = deploy(ssh_board, {"m": model, "ls": Path("/bin/ls")}, store=store)
     assert all(entry.sent for entry in first.entries.values())
@@ -49,7 +50,7 @@ def test_a_deploy_that_was_cut_for_good_is_taken_up_later(
     class CutError(Exception):
         pass
 
-    with SshBoard(profile, use_ssh_config=False) as board:
+    with over_ssh(profile) as board:
         send = board.send
 
         def cut_in_the_middle(*args: Any, on_bytes: Callable[[int], None], **kwargs: Any) -> None:
@@ -66,7 +67,7 @@ def test_a_deploy_that_was_cut_for_good_is_taken_up_later(
     (partial,) = (tmp_path / "board").glob("store/*/*")
     assert partial.name == "model.gguf.partial"
     before = sum(proxy.passed)
-    with SshBoard(profile, use_ssh_config=False) as board:
+    with over_ssh(profile) as board:
         receipt = deploy(board, {"m": model}, store=store)
     assert Path(receipt.entries["m"].remote_path).read_bytes() == model.read_bytes()
     assert sum(proxy.passed) - before < 6_000_000
@@ -78,7 +79,7 @@ def test_space_is_checked_before_anything_is_sent(
     model = tmp_path / "larger.gguf"
     model.write_bytes(bytes(3_000_000))
     with (
-        SshBoard(ssh_server.profile(small_disk), use_ssh_config=False) as board,
+        over_ssh(ssh_server.profile(small_disk)) as board,
         pytest.raises(BoardSpaceError, match=r"3\.0 MB are to be sent .* 2\.1 MB are free"),
     ):
         deploy(board, {"m": model}, store=Store(tmp_path / "store"))
@@ -96,9 +97,10 @@ def test_the_verb(ssh_server: Any, tmp_path: Path, model: Path) -> None:
     profile = ssh_server.profile(tmp_path / "board")
     path = tmp_path / "mine.toml"
     ssh = "".join(
-        f"{k} = {json.dumps(v)}\n" for k, v in profile.ssh.model_dump(mode="json").items()
+        f"{k} = {json.dumps(v)}\n" for k, v in profile.link_section.model_dump(mode="json").items()
     )
-    path.write_text(f'[build]\ntarget = "host"\n[ssh]\n{ssh}')
+    folder = json.dumps(profile.remote_folder)
+    path.write_text(f'remote_folder = {folder}\n[build]\ntarget = "host"\n[ssh]\n{ssh}')
     done = command("deploy", str(path), str(model), "--json")
     assert done.returncode == 0, done.stderr
     receipt = json.loads(done.stdout)

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from edgequant.boards.board import open_board
-from edgequant.boards.links import ssh
-from edgequant.boards.links.ssh import SshBoard
+from edgequant.boards import board as board_module
+from edgequant.boards.board import Board, open_board
 from edgequant.core.errors import (
     AuthenticationError,
     BoardSpaceError,
@@ -23,6 +22,7 @@ from edgequant.core.errors import (
     RemoteCommandError,
     TransferError,
 )
+from tests.ssh import over_ssh
 
 pytestmark = pytest.mark.integration
 # What sshd lets be under way on one channel; lost where a connection is cut.
@@ -48,26 +48,26 @@ def wait_ended(path: Path, seconds: float = 20.0) -> None:
     raise AssertionError(f"process {pid} still runs")
 
 
-def test_status_and_both_streams(ssh_board: SshBoard) -> None:
+def test_status_and_both_streams(ssh_board: Board) -> None:
     result = ssh_board.run("echo out; echo err >&2; exit 3", check=False)
     assert (result.status, result.stdout, result.stderr) == (3, "out\n", "err\n")
 
 
-def test_a_failure_shows_what_was_said(ssh_board: SshBoard) -> None:
+def test_a_failure_shows_what_was_said(ssh_board: Board) -> None:
     with pytest.raises(RemoteCommandError, match=r"exit status 3[\s\S]*no such thing"):
         ssh_board.run("echo no such thing >&2; exit 3")
 
 
-def test_signals_have_names(ssh_board: SshBoard) -> None:
+def test_signals_have_names(ssh_board: Board) -> None:
     with pytest.raises(RemoteCommandError, match="illegal instruction"):
         ssh_board.run("kill -ILL $$")
 
 
-def test_quotes_and_line_ends_survive(ssh_board: SshBoard) -> None:
+def test_quotes_and_line_ends_survive(ssh_board: Board) -> None:
     assert ssh_board.run("printf '%s' \"it's\n$((1+1))\"").stdout == "it's\n2"
 
 
-def test_lines_come_while_the_command_runs(ssh_board: SshBoard, tmp_path: Path) -> None:
+def test_lines_come_while_the_command_runs(ssh_board: Board, tmp_path: Path) -> None:
     go = tmp_path / "go"
     lines: list[str] = []
 
@@ -81,14 +81,14 @@ def test_lines_come_while_the_command_runs(ssh_board: SshBoard, tmp_path: Path) 
     assert result.stdout == "first\nlast"
 
 
-def test_much_output_on_both_streams_does_not_block(ssh_board: SshBoard) -> None:
+def test_much_output_on_both_streams_does_not_block(ssh_board: Board) -> None:
     # Twice an SSH window on either stream.
     command = "head -c 4500000 /dev/zero >&2 & head -c 4500000 /dev/zero; wait"
     result = ssh_board.run(command)
     assert (len(result.stdout), len(result.stderr)) == (4_500_000, 4_500_000)
 
 
-def test_a_timeout_ends_the_command(ssh_board: SshBoard, tmp_path: Path) -> None:
+def test_a_timeout_ends_the_command(ssh_board: Board, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     with pytest.raises(RemoteCommandError, match="took longer than 1 s"):
         ssh_board.run(f"sleep 300 & echo $! > {pid}; wait", timeout_seconds=1)
@@ -96,7 +96,7 @@ def test_a_timeout_ends_the_command(ssh_board: SshBoard, tmp_path: Path) -> None
     assert ssh_board.run("echo still there").stdout == "still there\n"
 
 
-def test_an_interruption_ends_the_command(ssh_board: SshBoard, tmp_path: Path) -> None:
+def test_an_interruption_ends_the_command(ssh_board: Board, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
 
     def interrupt(_: str) -> None:
@@ -114,7 +114,7 @@ def test_a_cut_connection_ends_the_command_and_says_so(
     pid = tmp_path / "pid"
     profile = ssh_server.profile(tmp_path, port=proxy.port)
     with (
-        SshBoard(profile, use_ssh_config=False) as board,
+        over_ssh(profile) as board,
         pytest.raises(BoardUnreachableError, match="the connection broke while `echo"),
     ):
         board.stream(f"echo $$ > {pid}; echo line; exec sleep 300", lambda _: proxy.cut())
@@ -126,7 +126,7 @@ def test_the_next_command_connects_anew(
 ) -> None:
     proxy = cutting_proxy()
     profile = ssh_server.profile(tmp_path, port=proxy.port)
-    with SshBoard(profile, use_ssh_config=False) as board:
+    with over_ssh(profile) as board:
         assert board.run("echo one").stdout == "one\n"
         proxy.cut()
         assert board.run("echo two").stdout == "two\n"
@@ -212,11 +212,11 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(board_module, "RETRY_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 200_000])
-def test_a_file_of_any_size_arrives(ssh_board: SshBoard, tmp_path: Path, size: int) -> None:
+def test_a_file_of_any_size_arrives(ssh_board: Board, tmp_path: Path, size: int) -> None:
     path, there = tmp_path / "file", tmp_path / "board" / "it's here"
     path.write_bytes(os.urandom(size))
     seen: list[int] = []
@@ -233,7 +233,7 @@ def test_a_cut_transfer_goes_on_where_it_was(
     profile = ssh_server.profile(tmp_path, port=proxy.port)
     there = tmp_path / "there"
     seen: list[int] = []
-    with SshBoard(profile, use_ssh_config=False) as board:
+    with over_ssh(profile) as board:
         board.send(large, str(there), on_bytes=seen.append)
     assert there.read_bytes() == large.read_bytes()
     assert len(proxy.passed) == 3
@@ -253,13 +253,13 @@ def test_an_interrupted_transfer_is_taken_up_by_the_next_run(
             raise KeyboardInterrupt
 
     with (
-        SshBoard(profile, use_ssh_config=False) as board,
+        over_ssh(profile) as board,
         pytest.raises(KeyboardInterrupt),
     ):
         board.send(large, str(there), on_bytes=interrupt)
     assert not there.exists()
     first: list[int] = []
-    with SshBoard(profile, use_ssh_config=False) as board:
+    with over_ssh(profile) as board:
         board.send(large, str(there), on_bytes=first.append)
     assert first[0] > 8_000_000 - WINDOW_BYTES - 500_000
     assert there.read_bytes() == large.read_bytes()
@@ -272,7 +272,7 @@ def test_a_board_that_stays_away(
     proxy = cutting_proxy(*[9_000] * 50)
     profile = ssh_server.profile(tmp_path, port=proxy.port)
     with (
-        SshBoard(profile, use_ssh_config=False) as board,
+        over_ssh(profile) as board,
         pytest.raises(BoardUnreachableError, match=r"while sending model\.gguf"),
     ):
         board.send(source, str(tmp_path / "there"))
@@ -281,7 +281,7 @@ def test_a_board_that_stays_away(
 
 @pytest.mark.parametrize("left", ["same size", "shorter", "longer"])
 def test_a_damaged_partial_is_thrown_away(
-    ssh_board: SshBoard, tmp_path: Path, source: Path, left: str
+    ssh_board: Board, tmp_path: Path, source: Path, left: str
 ) -> None:
     size = source.stat().st_size
     there = tmp_path / "board" / "model.gguf"
@@ -293,7 +293,7 @@ def test_a_damaged_partial_is_thrown_away(
 
 
 def test_a_file_that_is_not_what_was_promised(
-    ssh_board: SshBoard, tmp_path: Path, source: Path
+    ssh_board: Board, tmp_path: Path, source: Path
 ) -> None:
     there = tmp_path / "board" / "model.gguf"
     with pytest.raises(TransferError, match="arrived damaged twice"):
@@ -311,7 +311,7 @@ def test_two_senders_at_once_do_each_other_no_harm(
 
     def send() -> None:
         try:
-            with SshBoard(profile, use_ssh_config=False) as board:
+            with over_ssh(profile) as board:
                 board.send(source, str(there))
         except BaseException as error:
             problems.append(error)
@@ -325,12 +325,12 @@ def test_two_senders_at_once_do_each_other_no_harm(
     assert there.read_bytes() == source.read_bytes()
 
 
-def test_a_folder_that_nobody_may_write(ssh_board: SshBoard, source: Path) -> None:
+def test_a_folder_that_nobody_may_write(ssh_board: Board, source: Path) -> None:
     with pytest.raises(TransferError, match="cannot write /proc/nothing/model"):
         ssh_board.send(source, "/proc/nothing/model")
 
 
-def test_a_disk_that_fills_up(ssh_board: SshBoard, small_disk: Path, source: Path) -> None:
+def test_a_disk_that_fills_up(ssh_board: Board, small_disk: Path, source: Path) -> None:
     with pytest.raises(BoardSpaceError, match="No space left"):
         ssh_board.send(source, str(small_disk / "model"))
     assert not (small_disk / "model").exists()
