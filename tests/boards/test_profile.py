@@ -52,7 +52,7 @@ def test_unknown_board_lists_the_known_ones() -> None:
         ("[build]\ntarget='armv8-a'\n[ssh]\nhost='h'\nhots='x'", "ssh.hots: Extra inputs"),
         ("[build]\ntarget='armv8-a'\n[ssh]\nhost='h'\n[virtual]\ncpu='x'", "needs kind"),
         ("kind='local'\n[build]\ntarget='host'\n[ssh]\nhost='h'", r"\[ssh\] needs kind = 'ssh'"),
-        ("kind='smoke'\n[build]\ntarget='host'", "no link 'smoke'; known are ssh, local"),
+        ("kind='smoke'\n[build]\ntarget='host'", "no link 'smoke'; known are ssh, local, adb, hdc"),
         ("colour=1\n[build]\ntarget='a'\n[ssh]\nhost='h'", "no key 'colour'"),
         (
             "[build]\ntarget='a'\n[ssh]\nhost='h'\nremote_folder='/x'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import subprocess
 import threading
 import time
@@ -12,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgequant.boards.links.link import LinkBrokenError
-from edgequant.core.process import stop_group
+from edgequant.core.errors import ToolMissingError
+from edgequant.core.process import run_captured, stop_group
 
 READ_BYTES = 1 << 16
 SILENCE_SECONDS = 60.0
@@ -112,3 +114,27 @@ class Drain:
         """All that came; waits for the stream's end, which comes with the command's."""
         self._thread.join(STATUS_SECONDS)
         return b"".join(self._chunks).decode(errors="replace")
+
+
+def tool(name: str, install: str) -> str:
+    """The path of a link's program.
+
+    Args:
+        name: as it is found on the PATH.
+        install: what to do where it is not.
+
+    Raises:
+        ToolMissingError: it is not installed.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise ToolMissingError(f"{name} is not installed", next_step=install)
+    return found
+
+
+def words_of(argv: Sequence[str], seconds: float) -> str:
+    """All that a short call of a link's program prints, on both streams; it is ended after so long.
+
+    Their exit statuses say little: some end with 0 whatever happened.
+    """
+    return run_captured(argv, timeout_seconds=seconds).output.strip()

@@ -13,6 +13,8 @@ GROUP = "edgequant.links"
 BUILT_IN = {
     "ssh": "edgequant.boards.links.ssh:SshLink",
     "local": "edgequant.boards.links.local:LocalLink",
+    "adb": "edgequant.boards.links.adb:AdbLink",
+    "hdc": "edgequant.boards.links.hdc:HdcLink",
 }
 """Found without entry points, too: a checkout that is only on the path has none."""
 
