@@ -21,6 +21,7 @@ from edgequant.build.proof.encodings import describe_instruction, instruction_at
 from edgequant.build.proof.tiny_model import write_tiny_model
 from edgequant.build.targets.target import Target
 from edgequant.core.errors import AuditError
+from edgequant.core.install_hints import install_command
 from edgequant.core.process import run_captured
 from edgequant.core.progress import task
 
@@ -152,9 +153,6 @@ def try_binaries(binaries: Mapping[str, Path], *, target: Target, log: Path) -> 
         return TrialReport(None, not_run=f"{target.name} names no CPU to be tried on")
     emulator = find_emulator()
     if emulator is None:
-        # The doctor looks at everything that edgequant uses: only where it is needed.
-        from edgequant.doctor.checks import install_command
-
         install = install_command(EMULATOR_PACKAGE)
         return TrialReport(None, not_run=f"qemu-user is not installed: {install}")
     ran: dict[str, str] = {}

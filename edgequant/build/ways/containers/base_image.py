@@ -22,12 +22,12 @@ from edgequant.core.artefact import write_json
 from edgequant.core.disk import disk_full_explained, require_space
 from edgequant.core.errors import BuildError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.install_hints import install_command
 from edgequant.core.json_file import read_json
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import data_folder
 from edgequant.core.process import run_logged
 from edgequant.core.progress import say, task
-from edgequant.doctor.checks import install_command
 
 DOCKERFILE_NAME = "Dockerfile.arm64-build"
 BASE_VARIABLE = "EDGEQUANT_CONTAINER_BASE"

@@ -22,9 +22,9 @@ from edgequant.core.errors import (
     TargetError,
     ToolMissingError,
 )
+from edgequant.core.install_hints import install_command
 from edgequant.core.paths import cache_root
 from edgequant.core.process import run_captured, run_logged
-from edgequant.doctor.checks import install_command
 
 DOCKER, PODMAN, BUILDAH = "docker", "podman", "buildah"
 # Each to the arguments with which it does the least that shows that it answers; in the order of
