@@ -6,15 +6,16 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgequant.core.errors import ToolMissingError
 from edgequant.core.install_hints import install_command
 from edgequant.core.paths import cache_root
+from edgequant.core.process import run_captured
 
 MINIMUM_PYTHON = (3, 11)
 NEEDED_FREE_BYTES = 6_000_000_000
@@ -185,16 +186,16 @@ def check_program(need: ProgramNeed, which: Callable[[str], str | None] = shutil
 
 def check_cross_gcc(which: Callable[[str], str | None] = shutil.which) -> Check:
     """Is there a gcc for 64-bit ARM (on such a machine, its own)?"""
-    from edgequant.build.ways.compilers.gcc import CROSS_PACKAGE, CROSS_PREFIX
+    from edgequant.build.ways.compilers.gcc import CROSS_PREFIX, find_programs, gcc_package
 
     group, name = "way: gcc", f"{CROSS_PREFIX}g++"
-    own = platform.machine() == "aarch64"
-    path = which(name) or (which("g++") if own else None)
-    if path is not None:
-        return Check(name, True, path, None, required=False, group=group)
-    detail = "missing; for build --with gcc"
-    install = install_command("g++" if own else CROSS_PACKAGE, which=which)
-    return Check(name, False, detail, install, required=False, group=group)
+    try:
+        path = str(find_programs(for_host=False, which=which).cxx)
+    except ToolMissingError:
+        detail = "missing; for build --with gcc"
+        install = install_command(gcc_package(for_host=False), which=which)
+        return Check(name, False, detail, install, required=False, group=group)
+    return Check(name, True, path, None, required=False, group=group)
 
 
 def check_engines(
@@ -234,18 +235,8 @@ def check_engines(
 
 
 def _answer(program: str, arguments: tuple[str, ...]) -> str | None:
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=ENGINE_SECONDS,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return " ".join(done.stdout.split())
+    said = run_captured([program, *arguments], timeout_seconds=ENGINE_SECONDS, apart=True)
+    return " ".join(said.output.split()) if said.status == 0 else None
 
 
 def check_base_image_maker(which: Callable[[str], str | None] = shutil.which) -> Check:

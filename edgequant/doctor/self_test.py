@@ -86,8 +86,8 @@ BARE, FULL, IMAGE = "C without libraries", "C++ with its libraries", "an image o
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What came of one program."""
+class SelfTest:
+    """What came of one of its programs."""
 
     way: str
     program: str
@@ -97,11 +97,11 @@ class Trial:
     detail: str
 
     def as_dict(self) -> dict[str, object]:
-        """The trial as plain values."""
+        """It as plain values."""
         return asdict(self)
 
 
-def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
+def run_self_test(target_name: str = DEFAULT_TARGET) -> list[SelfTest]:
     """Compile small programs for a board's target with each compiler, check and run them.
 
     Of the container way only the engine is tried: compiling there takes minutes.
@@ -118,7 +118,7 @@ def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
             "the self-test is for boards: host programs are tried by running them",
             next_step=f"edgequant doctor --self-test --target {DEFAULT_TARGET}",
         )
-    trials: list[Trial] = []
+    tests: list[SelfTest] = []
     with (
         tempfile.TemporaryDirectory(prefix="self-test-", dir=cache_root()) as folder,
         task(f"Trying the compilers for {target.name}") as shown,
@@ -126,15 +126,15 @@ def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
         compilers: tuple[Compiler, ...] = (Zig(), Gcc())
         for compiler in compilers:
             shown.describe(f"Trying {compiler.name} for {target.name}")
-            trials += _try_compiler(compiler, target, Path(folder) / compiler.name)
+            tests += _try_compiler(compiler, target, Path(folder) / compiler.name)
         shown.describe("Trying the container engines")
-        trials.append(_try_containers())
-    return trials
+        tests.append(_try_containers())
+    return tests
 
 
-def failed(trials: Sequence[Trial]) -> list[Trial]:
+def failed(tests: Sequence[SelfTest]) -> list[SelfTest]:
     """Those that were tried and went wrong."""
-    return [trial for trial in trials if trial.ok is False]
+    return [test for test in tests if test.ok is False]
 
 
 def zig_libraries_are_there(target: Target, cache: Path) -> bool:
@@ -149,30 +149,30 @@ def zig_libraries_are_there(target: Target, cache: Path) -> bool:
     return False
 
 
-def _try_compiler(compiler: Compiler, target: Target, folder: Path) -> list[Trial]:
+def _try_compiler(compiler: Compiler, target: Target, folder: Path) -> list[SelfTest]:
     try:
         compiler.identity(target)
         compiler.flags(target)
         setup = compiler.prepare(folder, target)
     except (ToolMissingError, TargetError) as error:
         step = f" ({error.next_step})" if error.next_step else ""
-        return [Trial(compiler.name, BARE, None, 0.0, f"{error.cause}{step}")]
+        return [SelfTest(compiler.name, BARE, None, 0.0, f"{error.cause}{step}")]
     except EdgequantError as error:
-        return [Trial(compiler.name, BARE, False, 0.0, error.cause)]
+        return [SelfTest(compiler.name, BARE, False, 0.0, error.cause)]
     folder.mkdir(parents=True, exist_ok=True)
     flags = _flags(setup)
     c, cxx = setup.cmake_options["CMAKE_C_COMPILER"], setup.cmake_options["CMAKE_CXX_COMPILER"]
     bare = _Program(folder, "bare", "c", BARE_PROGRAM, [c, *flags, *BARE_FLAGS], setup, target)
     full = _Program(folder, "full", "cpp", FULL_PROGRAM, [cxx, *flags], setup, target)
-    trials = [_timed(compiler.name, BARE, bare.run_everywhere)]
-    if trials[0].ok is False:
-        return trials
+    tests = [_timed(compiler.name, BARE, bare.run_everywhere)]
+    if tests[0].ok is False:
+        return tests
     if compiler.name == Zig.name and not zig_libraries_are_there(target, cache_root()):
-        return [*trials, Trial(compiler.name, FULL, None, 0.0, NOT_TRIED)]
-    return [*trials, _timed(compiler.name, FULL, full.run)]
+        return [*tests, SelfTest(compiler.name, FULL, None, 0.0, NOT_TRIED)]
+    return [*tests, _timed(compiler.name, FULL, full.run)]
 
 
-def _try_containers() -> Trial:
+def _try_containers() -> SelfTest:
     """Does an engine build an image of one tiny program? None that does is no fault."""
     from edgequant.build.ways.containers import find_engine
 
@@ -182,14 +182,14 @@ def _try_containers() -> Trial:
         ok, detail = True, str(find_engine())
     except (ToolMissingError, TargetError) as error:
         detail = error.cause
-    return Trial("container", IMAGE, ok, round(time.monotonic() - start, 2), detail)
+    return SelfTest("container", IMAGE, ok, round(time.monotonic() - start, 2), detail)
 
 
 def _flags(setup: CompilerSetup) -> list[str]:
     return setup.cmake_options.get("CMAKE_C_FLAGS", "").split()
 
 
-def _timed(way: str, program: str, run: Callable[[], str]) -> Trial:
+def _timed(way: str, program: str, run: Callable[[], str]) -> SelfTest:
     start = time.monotonic()
     ok: bool | None
     try:
@@ -198,7 +198,7 @@ def _timed(way: str, program: str, run: Callable[[], str]) -> Trial:
         ok, detail = None, error.cause
     except EdgequantError as error:
         ok, detail = False, error.cause
-    return Trial(way, program, ok, round(time.monotonic() - start, 2), detail)
+    return SelfTest(way, program, ok, round(time.monotonic() - start, 2), detail)
 
 
 class _TooSlowError(BuildError):

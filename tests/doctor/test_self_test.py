@@ -24,7 +24,7 @@ from edgequant.doctor.self_test import (
     BARE,
     FULL,
     IMAGE,
-    Trial,
+    SelfTest,
     failed,
     run_self_test,
     zig_libraries_are_there,
@@ -42,7 +42,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def by_program(trials: list[Trial]) -> dict[tuple[str, str], Trial]:
+def by_program(trials: list[SelfTest]) -> dict[tuple[str, str], SelfTest]:
     return {(trial.way, trial.program): trial for trial in trials}
 
 
@@ -116,7 +116,7 @@ class Broken:
         return CompilerSetup({"CMAKE_C_COMPILER": str(program), "CMAKE_CXX_COMPILER": str(program)})
 
 
-def only(monkeypatch: pytest.MonkeyPatch, script: str) -> list[Trial]:
+def only(monkeypatch: pytest.MonkeyPatch, script: str) -> list[SelfTest]:
     monkeypatch.setattr(self_test, "Zig", _Absent)
     monkeypatch.setattr(self_test, "Gcc", lambda: Broken(script))
     return [trial for trial in run_self_test("armv8-a") if trial.way == "gcc"]
@@ -205,9 +205,9 @@ def test_the_doctor_says_whether_the_self_test_went_well(
     monkeypatch.setattr(doctor, "checks", lambda: [Check("thing", True, "x")])
     asked = []
 
-    def trials(name: str) -> list[Trial]:
+    def trials(name: str) -> list[SelfTest]:
         asked.append(name)
-        return [Trial("zig", BARE, ok, 0.1, "words")]
+        return [SelfTest("zig", BARE, ok, 0.1, "words")]
 
     monkeypatch.setattr(self_test, "run_self_test", trials)
     arguments = ["doctor", "--self-test", "--target", "armv8-a", "--json"]
@@ -223,7 +223,9 @@ def test_the_doctor_and_the_self_test_agree_on_what_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "checks", lambda: [Check("thing", True, "x")])
-    monkeypatch.setattr(self_test, "run_self_test", lambda _: [Trial("zig", BARE, True, 0.1, "")])
+    monkeypatch.setattr(
+        self_test, "run_self_test", lambda _: [SelfTest("zig", BARE, True, 0.1, "")]
+    )
     monkeypatch.setattr(self_test, "failed", lambda trials: trials)
     arguments = ["doctor", "--self-test"]
     assert CliRunner().invoke(make_app(arguments), arguments).exit_code == 23
