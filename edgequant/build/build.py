@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgequant.build.bill.sbom import Bill, write_sbom
 from edgequant.build.plan import Plan, choose_tools
+from edgequant.build.recipe import LIBRARY
 from edgequant.build.source.lock import load_lock
 from edgequant.build.source.tree import SourceTree, fetch_source, is_fetched, local_source
 from edgequant.build.targets.target import Target, load_target
@@ -75,6 +76,11 @@ class Build:
                 next_step=f"edgequant build --target {self.target.name} --tool {name}",
             )
         return binaries[name]
+
+    @property
+    def library(self) -> Path:
+        """The shared libllama that a host build has (for ``LLAMA_CPP_LIB_PATH``)."""
+        return self.binary(LIBRARY)
 
 
 def build(
@@ -242,7 +248,7 @@ def _try(plan: Plan, folder: Path) -> TrialReport:
 
 
 def _tried(found: Artefact, plan: Plan, store: Store) -> Artefact:
-    """A build as it is, tried now if it could not be when it was compiled.
+    """A build as it is, tried now if it could not be when it was made.
 
     Raises:
         AuditError: a program is not what the target needs.
