@@ -50,6 +50,7 @@ REAL_RUNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 # What every other program is asked for.
 QUESTION = ("--version",)
+ANSWERED = f"answered {QUESTION[0]}"
 
 _UNCAUGHT = re.compile(r"uncaught target signal (\d+)")
 _CODE_LINE = re.compile(r"0x([0-9a-f]+):\s+([0-9a-f]{8})\s")
@@ -362,7 +363,7 @@ def _answer(ended: Ended) -> str:
     if ended.status is None:
         return f"started, and did not end by itself after {QUESTION[0]}"
     # Whether it knows the question says nothing about its instructions.
-    return f"answered {QUESTION[0]}" if ended.status == 0 else "started"
+    return ANSWERED if ended.status == 0 else "started"
 
 
 def _signal_name(number: int) -> str:
