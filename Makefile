@@ -37,9 +37,10 @@ test-builds:
 test-fast: setup-test ## Tests that need no build, no qemu and no sshd
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "not integration and not slow" $(PYTEST_ARGUMENTS)
 
-lint: setup ## Style and common mistakes
+lint: setup ## Style, common mistakes, and which room may import which
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@PYTHONPATH=. $(VENV)/bin/lint-imports
 
 typecheck: setup ## Types, strictly
 	@$(VENV)/bin/mypy

@@ -16,7 +16,7 @@ from edgequant.build.source.tree import SourceTree, fetch_source, is_fetched, lo
 from edgequant.build.targets.target import Target, load_target
 from edgequant.build.ways.compilers import Zig
 from edgequant.build.ways.compilers.packages import package_folder
-from edgequant.build.ways.way import Made, Way, make_way
+from edgequant.build.ways.way import Compiled, Way, make_way
 from edgequant.core.artefact import MANIFEST_NAME, Artefact, ArtefactDraft, Store, write_json
 from edgequant.core.disk import require_space
 from edgequant.core.errors import BuildError, DiskFullError
@@ -195,7 +195,7 @@ def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
         "isa": list(plan.target.isa),
     }
     try:
-        made = way.make(plan, draft)
+        compiled = way.make(plan, draft)
     except BuildError:
         if shutil.disk_usage(plan.folder).free < FULL_BYTES:
             raise DiskFullError(
@@ -204,11 +204,11 @@ def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
                 next_step="free some space and run again: it goes on from here",
             ) from None
         raise
-    _keep(plan, made, draft)
+    _keep(plan, compiled, draft)
     shutil.copyfile(plan.log, draft.folder / "build.log")
 
 
-def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
+def _keep(plan: Plan, compiled: Compiled, draft: ArtefactDraft) -> None:
     """Audit what was built, copy it into the artefact, try it, and write down what is in it."""
     from edgequant.build.proof.audit import audit, code_facts
 
@@ -219,7 +219,7 @@ def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
     with draft.timed("audit"):
         facts: dict[str, object] = {}
         for name in plan.outputs:
-            built = made.folder / name
+            built = compiled.folder / name
             found = audit(
                 built,
                 architecture=plan.architecture,
@@ -236,7 +236,7 @@ def _keep(plan: Plan, made: Made, draft: ArtefactDraft) -> None:
         if report.not_run is not None:
             say(f"The binaries were not tried: {report.not_run}")
         details["trial"] = report.as_dict()
-    bill = _write_bill(plan, made, draft.folder)
+    bill = _write_bill(plan, compiled, draft.folder)
     details["licence_texts_missing"] = list(bill.missing)
 
 
@@ -275,16 +275,16 @@ def _trial_log(plan: Plan) -> Path:
     return plan.folder / "trial.log"
 
 
-def _write_bill(plan: Plan, made: Made, folder: Path) -> Bill:
+def _write_bill(plan: Plan, compiled: Compiled, folder: Path) -> Bill:
     return write_sbom(
         folder,
         target=plan.target,
         source=plan.source,
-        compiler={**plan.identity, **made.compiler},
+        compiler={**plan.identity, **compiled.compiler},
         flags=plan.flags,
         cmake_options=plan.options,
         binaries={name: sha256_file(folder / "bin" / name) for name in plan.outputs},
-        files=made.files,
+        files=compiled.files,
         project_sha256=plan.inputs["project"],
         lock=load_lock(),
         zig=package_folder("ziglang") if plan.identity["name"] == Zig.name else None,

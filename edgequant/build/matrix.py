@@ -127,7 +127,7 @@ def _gcc(target: Target) -> str:
     Gcc().flags(target)
     for name in ("cmake", "ninja"):
         build_program(name)
-    return str(find_programs(target).cxx)
+    return str(find_programs(for_host=target.is_host).cxx)
 
 
 def _container(target: Target, which: Callable[[str], str | None]) -> tuple[bool, str]:

@@ -29,19 +29,19 @@ def command(
         raise typer.BadParameter("--target is for --self-test")
     found = checks()
     missing = missing_required(found)
-    trials, broken = [], []
+    tests, broken = [], []
     if self_test:
         from edgequant.doctor.self_test import DEFAULT_TARGET, failed, run_self_test
 
-        trials = run_self_test(target or DEFAULT_TARGET)
-        broken = failed(trials)
+        tests = run_self_test(target or DEFAULT_TARGET)
+        broken = failed(tests)
     if as_json:
         result: dict[str, object] = {
             "ok": not missing and not broken,
             "checks": [check.as_dict() for check in found],
         }
         if self_test:
-            result["self_test"] = [trial.as_dict() for trial in trials]
+            result["self_test"] = [test.as_dict() for test in tests]
         print_json(result)
     else:
         rows = []
@@ -55,25 +55,25 @@ def command(
             if check.install is not None:
                 kind = "needed" if check.required else "optional"
                 echo(f"{check.name} ({kind}): {check.install}")
-        if trials:
+        if tests:
             print_table(
                 ["way", "", "program", "seconds", "result"],
                 [
                     [
-                        trial.way,
-                        {True: "ok", False: "FAILED", None: "–"}[trial.ok],
-                        trial.program,
-                        trial.seconds,
-                        trial.detail,
+                        test.way,
+                        {True: "ok", False: "FAILED", None: "–"}[test.ok],
+                        test.program,
+                        test.seconds,
+                        test.detail,
                     ]
-                    for trial in trials
+                    for test in tests
                 ],
                 title=f"Self-test for {target or DEFAULT_TARGET}",
             )
         if not missing:
             echo("Everything that is needed is here.")
     problems = [f"missing: {', '.join(check.name for check in missing)}"] if missing else []
-    problems += [f"the self-test failed: {trial.way}, {trial.program}" for trial in broken]
+    problems += [f"the self-test failed: {test.way}, {test.program}" for test in broken]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:

@@ -52,7 +52,16 @@ class Captured:
     status: int | None
     """Exit status, negative for a signal; None: it was still running when its time was up."""
     output: str
-    """Both streams."""
+    """Both streams, or stdout alone where they were kept apart."""
+    errors: str = ""
+    """What came on stderr where the streams were kept apart."""
+
+    @property
+    def failure(self) -> str:
+        """How it failed, for a message: the last line of its errors, if there is one."""
+        how = "no answer in time" if self.status is None else f"exit status {self.status}"
+        lines = (self.errors or self.output).strip().splitlines()
+        return f"{how}: {lines[-1].strip()}" if lines else how
 
 
 def run_captured(
@@ -61,6 +70,7 @@ def run_captured(
     timeout_seconds: float,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    apart: bool = False,
 ) -> Captured:
     """Run a short command without input; it and its children end with it, and with us.
 
@@ -69,6 +79,7 @@ def run_captured(
         timeout_seconds: it is ended after so long.
         cwd: where it runs.
         env: its environment, by default ours.
+        apart: keep stdout and stderr apart.
     """
     process = subprocess.Popen(
         dying_with_us(argv),
@@ -76,18 +87,23 @@ def run_captured(
         env=None if env is None else dict(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         start_new_session=True,
     )
+    status: int | None = None
     try:
-        raw, _ = process.communicate(timeout=timeout_seconds)
+        output, errors = process.communicate(timeout=timeout_seconds)
+        status = process.returncode
     except subprocess.TimeoutExpired as late:
-        return Captured(None, (late.stdout or b"").decode(errors="replace"))
+        output, errors = late.stdout or b"", late.stderr or b""
     finally:
         stop_group(process)
-        if process.stdout is not None:
-            process.stdout.close()
-    return Captured(process.returncode, raw.decode(errors="replace"))
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    return Captured(
+        status, output.decode(errors="replace"), (errors or b"").decode(errors="replace")
+    )
 
 
 def stop_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgequant.core.errors import ToolMissingError
+from edgequant.core.install_hints import install_command
 from edgequant.core.paths import cache_root
+from edgequant.core.process import run_captured
 
 MINIMUM_PYTHON = (3, 11)
 NEEDED_FREE_BYTES = 6_000_000_000
@@ -114,47 +115,6 @@ PROGRAMS: tuple[ProgramNeed, ...] = (
     ProgramNeed(("cc", "gcc", "clang"), "gcc", "tests of the binary checks", False, "optional"),
 )
 
-# Debian's package to the other managers' names for it, where they are known for certain.
-PACKAGE_NAMES: Mapping[str, Mapping[str, str]] = {
-    "qemu-system-arm": {
-        "dnf": "qemu-system-aarch64",
-        "apk": "qemu-system-aarch64",
-        "pacman": "qemu-system-aarch64",
-        "zypper": "qemu-arm",
-    },
-    "e2fsprogs": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "e2fsprogs"),
-    "dpkg": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "dpkg"),
-    "openssh-client": {
-        "dnf": "openssh",
-        "apk": "openssh-keygen",
-        "pacman": "openssh",
-        "zypper": "openssh",
-    },
-    "openssh-server": {
-        "dnf": "openssh-server",
-        "apk": "openssh-server",
-        "pacman": "openssh",
-        "zypper": "openssh-server",
-    },
-    "qemu-user-static": {
-        "dnf": "qemu-user-static",
-        "apk": "qemu-aarch64",
-        "pacman": "qemu-user-static",
-        "zypper": "qemu-linux-user",
-    },
-    "ccache": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "ccache"),
-    "gcc": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "gcc"),
-    "buildah": dict.fromkeys(("dnf", "apk", "pacman", "zypper"), "buildah"),
-    "python3.11": {"dnf": "python3.11"},
-}
-INSTALL_WORDS: Mapping[str, str] = {
-    "apt-get": "apt-get install --yes",
-    "dnf": "dnf install --assumeyes",
-    "zypper": "zypper --non-interactive install",
-    "pacman": "pacman -S --noconfirm",
-    "apk": "apk add",
-}
-
 ENGINE_SECONDS = 15.0
 
 
@@ -224,41 +184,18 @@ def check_program(need: ProgramNeed, which: Callable[[str], str | None] = shutil
     )
 
 
-def install_command(
-    debian_package: str,
-    *,
-    which: Callable[[str], str | None] = shutil.which,
-    user_id: int | None = None,
-) -> str:
-    """How to install a system package here.
-
-    Args:
-        debian_package: its name in Debian.
-        which: finds programs.
-        user_id: who would run it; root needs no sudo.
-    """
-    user_id = os.getuid() if user_id is None else user_id
-    manager = next((name for name in INSTALL_WORDS if which(name) is not None), None)
-    package: str | None = debian_package
-    if manager != "apt-get":
-        package = PACKAGE_NAMES.get(debian_package, {}).get(manager or "")
-    if manager is None or package is None:
-        return f"install what Debian calls {debian_package} with this system's package manager"
-    return f"{'' if user_id == 0 else 'sudo '}{INSTALL_WORDS[manager]} {package}"
-
-
 def check_cross_gcc(which: Callable[[str], str | None] = shutil.which) -> Check:
     """Is there a gcc for 64-bit ARM (on such a machine, its own)?"""
-    from edgequant.build.ways.compilers.gcc import CROSS_PACKAGE, CROSS_PREFIX
+    from edgequant.build.ways.compilers.gcc import CROSS_PREFIX, find_programs, gcc_package
 
     group, name = "way: gcc", f"{CROSS_PREFIX}g++"
-    own = platform.machine() == "aarch64"
-    path = which(name) or (which("g++") if own else None)
-    if path is not None:
-        return Check(name, True, path, None, required=False, group=group)
-    detail = "missing; for build --with gcc"
-    install = install_command("g++" if own else CROSS_PACKAGE, which=which)
-    return Check(name, False, detail, install, required=False, group=group)
+    try:
+        path = str(find_programs(for_host=False, which=which).cxx)
+    except ToolMissingError:
+        detail = "missing; for build --with gcc"
+        install = install_command(gcc_package(for_host=False), which=which)
+        return Check(name, False, detail, install, required=False, group=group)
+    return Check(name, True, path, None, required=False, group=group)
 
 
 def check_engines(
@@ -298,18 +235,8 @@ def check_engines(
 
 
 def _answer(program: str, arguments: tuple[str, ...]) -> str | None:
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=ENGINE_SECONDS,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return " ".join(done.stdout.split())
+    said = run_captured([program, *arguments], timeout_seconds=ENGINE_SECONDS, apart=True)
+    return " ".join(said.output.split()) if said.status == 0 else None
 
 
 def check_base_image_maker(which: Callable[[str], str | None] = shutil.which) -> Check:

@@ -8,7 +8,6 @@ for minutes. Under qemu-user it must run on a CPU that has them, and die on one 
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgequant.build.proof.audit import audit
-from edgequant.build.proof.trial import Ended, find_emulator, run_program
+from edgequant.build.proof.trial import ANSWERED, try_binaries
 from edgequant.build.targets.target import Target, load_target
 from edgequant.build.ways.compilers import Compiler, CompilerSetup, Gcc, Zig
 from edgequant.core.errors import (
@@ -31,7 +30,6 @@ from edgequant.core.process import run_logged
 from edgequant.core.progress import task
 
 DEFAULT_TARGET = "armv8.2-a+dotprod+fp16"
-RUN_SECONDS = 30
 # zig compiles its libraries anew for another version or other flags; that is no fault.
 COMPILE_SECONDS = 20
 TIMED_OUT = "exit status 124"
@@ -86,8 +84,8 @@ BARE, FULL, IMAGE = "C without libraries", "C++ with its libraries", "an image o
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What came of one program."""
+class SelfTest:
+    """What came of one of its programs."""
 
     way: str
     program: str
@@ -97,11 +95,11 @@ class Trial:
     detail: str
 
     def as_dict(self) -> dict[str, object]:
-        """The trial as plain values."""
+        """It as plain values."""
         return asdict(self)
 
 
-def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
+def run_self_test(target_name: str = DEFAULT_TARGET) -> list[SelfTest]:
     """Compile small programs for a board's target with each compiler, check and run them.
 
     Of the container way only the engine is tried: compiling there takes minutes.
@@ -118,7 +116,7 @@ def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
             "the self-test is for boards: host programs are tried by running them",
             next_step=f"edgequant doctor --self-test --target {DEFAULT_TARGET}",
         )
-    trials: list[Trial] = []
+    tests: list[SelfTest] = []
     with (
         tempfile.TemporaryDirectory(prefix="self-test-", dir=cache_root()) as folder,
         task(f"Trying the compilers for {target.name}") as shown,
@@ -126,15 +124,15 @@ def run_self_test(target_name: str = DEFAULT_TARGET) -> list[Trial]:
         compilers: tuple[Compiler, ...] = (Zig(), Gcc())
         for compiler in compilers:
             shown.describe(f"Trying {compiler.name} for {target.name}")
-            trials += _try_compiler(compiler, target, Path(folder) / compiler.name)
+            tests += _try_compiler(compiler, target, Path(folder) / compiler.name)
         shown.describe("Trying the container engines")
-        trials.append(_try_containers())
-    return trials
+        tests.append(_try_containers())
+    return tests
 
 
-def failed(trials: Sequence[Trial]) -> list[Trial]:
+def failed(tests: Sequence[SelfTest]) -> list[SelfTest]:
     """Those that were tried and went wrong."""
-    return [trial for trial in trials if trial.ok is False]
+    return [test for test in tests if test.ok is False]
 
 
 def zig_libraries_are_there(target: Target, cache: Path) -> bool:
@@ -149,30 +147,34 @@ def zig_libraries_are_there(target: Target, cache: Path) -> bool:
     return False
 
 
-def _try_compiler(compiler: Compiler, target: Target, folder: Path) -> list[Trial]:
+def _try_compiler(compiler: Compiler, target: Target, folder: Path) -> list[SelfTest]:
     try:
         compiler.identity(target)
         compiler.flags(target)
         setup = compiler.prepare(folder, target)
     except (ToolMissingError, TargetError) as error:
         step = f" ({error.next_step})" if error.next_step else ""
-        return [Trial(compiler.name, BARE, None, 0.0, f"{error.cause}{step}")]
+        return [SelfTest(compiler.name, BARE, None, 0.0, f"{error.cause}{step}")]
     except EdgequantError as error:
-        return [Trial(compiler.name, BARE, False, 0.0, error.cause)]
+        return [SelfTest(compiler.name, BARE, False, 0.0, error.cause)]
     folder.mkdir(parents=True, exist_ok=True)
     flags = _flags(setup)
     c, cxx = setup.cmake_options["CMAKE_C_COMPILER"], setup.cmake_options["CMAKE_CXX_COMPILER"]
-    bare = _Program(folder, "bare", "c", BARE_PROGRAM, [c, *flags, *BARE_FLAGS], setup, target)
-    full = _Program(folder, "full", "cpp", FULL_PROGRAM, [cxx, *flags], setup, target)
-    trials = [_timed(compiler.name, BARE, bare.run_everywhere)]
-    if trials[0].ok is False:
-        return trials
+    bare = _Program(
+        folder, "bare", "c", BARE_PROGRAM, [c, *flags, *BARE_FLAGS], setup, target, needs_all=True
+    )
+    full = _Program(
+        folder, "full", "cpp", FULL_PROGRAM, [cxx, *flags], setup, target, needs_all=False
+    )
+    tests = [_timed(compiler.name, BARE, bare.run)]
+    if tests[0].ok is False:
+        return tests
     if compiler.name == Zig.name and not zig_libraries_are_there(target, cache_root()):
-        return [*trials, Trial(compiler.name, FULL, None, 0.0, NOT_TRIED)]
-    return [*trials, _timed(compiler.name, FULL, full.run)]
+        return [*tests, SelfTest(compiler.name, FULL, None, 0.0, NOT_TRIED)]
+    return [*tests, _timed(compiler.name, FULL, full.run)]
 
 
-def _try_containers() -> Trial:
+def _try_containers() -> SelfTest:
     """Does an engine build an image of one tiny program? None that does is no fault."""
     from edgequant.build.ways.containers import find_engine
 
@@ -182,14 +184,14 @@ def _try_containers() -> Trial:
         ok, detail = True, str(find_engine())
     except (ToolMissingError, TargetError) as error:
         detail = error.cause
-    return Trial("container", IMAGE, ok, round(time.monotonic() - start, 2), detail)
+    return SelfTest("container", IMAGE, ok, round(time.monotonic() - start, 2), detail)
 
 
 def _flags(setup: CompilerSetup) -> list[str]:
     return setup.cmake_options.get("CMAKE_C_FLAGS", "").split()
 
 
-def _timed(way: str, program: str, run: Callable[[], str]) -> Trial:
+def _timed(way: str, program: str, run: Callable[[], str]) -> SelfTest:
     start = time.monotonic()
     ok: bool | None
     try:
@@ -198,7 +200,7 @@ def _timed(way: str, program: str, run: Callable[[], str]) -> Trial:
         ok, detail = None, error.cause
     except EdgequantError as error:
         ok, detail = False, error.cause
-    return Trial(way, program, ok, round(time.monotonic() - start, 2), detail)
+    return SelfTest(way, program, ok, round(time.monotonic() - start, 2), detail)
 
 
 class _TooSlowError(BuildError):
@@ -217,6 +219,8 @@ class _Program:
         compiler: Sequence[str],
         setup: CompilerSetup,
         target: Target,
+        *,
+        needs_all: bool,
     ) -> None:
         self._source = folder / f"{name}.{suffix}"
         self._binary = folder / name
@@ -225,13 +229,14 @@ class _Program:
         self._compiler = compiler
         self._environment = {**os.environ, **setup.environment}
         self._target = target
+        self._needs_all = needs_all
 
     def run(self) -> str:
         """Compile it, check it, run it.
 
         Raises:
             BuildError: it does not compile.
-            AuditError: it is not static, or does not run.
+            AuditError: it is not static, does not run, or uses nothing of what its target promises.
         """
         self._source.write_text(self._text, encoding="ascii")
         command: list[str | Path] = [
@@ -247,31 +252,22 @@ class _Program:
         ]
         _run(command, self._log, self._environment)
         facts = audit(self._binary, architecture=self._target.architecture, static=True)
-        qemu, cpu = find_emulator(), self._target.qemu.cpu
-        if qemu is None or cpu is None:
-            why = "no qemu-aarch64 here" if qemu is None else "the target names no CPU for it"
-            return f"static, {facts.bytes} bytes; not run: {why}"
-        ended = self._run_as(qemu, cpu)
-        if ended.status != 0 or ended.output != "hello\n":
-            raise AuditError(_told(cpu, ended))
-        return f"static, {facts.bytes} bytes, runs on {cpu}"
-
-    def run_everywhere(self) -> str:
-        """As :meth:`run`, and insist that it dies where its instructions are lacking."""
-        told = self.run()
-        qemu, lacking = find_emulator(), self._target.qemu.lacking_cpu
-        if qemu is None or lacking is None:
+        told = f"static, {facts.bytes} bytes"
+        name = self._binary.name
+        report = try_binaries({name: self._binary}, target=self._target, log=self._log)
+        if report.not_run is not None:
+            return f"{told}; not run: {report.not_run}"
+        if report.ran[name] != ANSWERED:
+            raise AuditError(f"does not end with status 0 on {report.cpu}", subject=name)
+        told += f", runs on {report.cpu}"
+        if report.lacking_cpu is None or not self._needs_all:
             return told
-        if self._run_as(qemu, lacking).signal_number != signal.SIGILL:
+        if name not in report.lacking:
             raise AuditError(
-                f"runs on {lacking} too, which lacks what {self._target.name} promises: the "
-                "compiler was not told to use it, or qemu-user has a wrong CPU"
+                f"runs on {report.lacking_cpu} too, which lacks what {self._target.name} promises: "
+                "the compiler was not told to use it, or qemu-user has a wrong CPU"
             )
-        return f"{told}, dies on {lacking} as it should"
-
-    def _run_as(self, qemu: str, cpu: str) -> Ended:
-        argv = [qemu, "-cpu", cpu, str(self._binary)]
-        return run_program(argv, folder=self._binary.parent, timeout_seconds=RUN_SECONDS)
+        return f"{told}, dies on {report.lacking_cpu} as it should"
 
 
 def _run(command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
@@ -290,17 +286,3 @@ def _run(command: Sequence[str | Path], log: Path, environment: Mapping[str, str
             raise _TooSlowError(f"did not compile in {COMPILE_SECONDS} s; {NOT_TRIED}") from None
         words = "\n  ".join(said[:SAID_LINES]) or "nothing"
         raise BuildError(f"does not compile; the compiler says:\n  {words}") from None
-
-
-def _told(cpu: str, ended: Ended) -> str:
-    words = "; ".join(ended.output.splitlines()[:SAID_LINES]) or "nothing"
-    if ended.signal_number == signal.SIGILL:
-        return f"dies of an illegal instruction on {cpu}, which should have all it needs: {words}"
-    how = (
-        f"dies of signal {ended.signal_number}"
-        if ended.signal_number is not None
-        else f"ends with status {ended.status}"
-        if ended.status is not None
-        else f"does not end within {RUN_SECONDS} s"
-    )
-    return f"{how} on {cpu} and prints: {words}"

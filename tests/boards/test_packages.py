@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgequant.boards.virtual.image import LIBRARY_PACKAGE, module_depends
-from edgequant.boards.virtual.packages import KEYRING, parse_depends, source_lines
+from edgequant.boards.virtual.packages import KEYRING, parse_depends, source_line
+from edgequant.core.apt import DebianSource
 
 RECORDED = Path(__file__).parent / "recorded" / "apt-cache-depends.txt"
 
@@ -25,22 +26,15 @@ def test_library_packages_are_told_from_the_others() -> None:
     assert not {"libpam-modules", "libpam-runtime", "procps", "ucf"} & libraries
 
 
-def test_only_debian_s_main_is_taken_from_the_host() -> None:
-    targets = (
-        "Debian|http://mirror/debian/|bookworm|main|/usr/share/keyrings/k.gpg\n"
-        "Debian|http://mirror/debian/|bookworm|main|/usr/share/keyrings/k.gpg\n"
-        "Debian|http://mirror/debian/|bookworm|contrib|/usr/share/keyrings/k.gpg\n"
-        "Somebody|http://vendor/apt/|stable|main|\n"
+def test_sources_are_for_boards_and_signed() -> None:
+    signed = DebianSource("http://mirror/debian/", "bookworm", "/k.gpg")
+    assert source_line(signed) == (
+        "deb [arch=arm64 signed-by=/k.gpg] http://mirror/debian/ bookworm main"
     )
-    assert list(source_lines(targets)) == [
-        "deb [arch=arm64 signed-by=/usr/share/keyrings/k.gpg] http://mirror/debian/ bookworm main"
-    ]
-
-
-def test_sources_whose_lists_were_never_fetched_are_tried() -> None:
-    (line,) = source_lines("$(ORIGIN)|http://mirror/debian/|trixie|main|$(SIGNED_BY)\n")
-    signed = f" signed-by={KEYRING}" if KEYRING.is_file() else ""
-    assert line == f"deb [arch=arm64{signed}] http://mirror/debian/ trixie main"
+    keyring = f" signed-by={KEYRING}" if KEYRING.is_file() else ""
+    assert source_line(DebianSource("http://m/", "trixie", None)) == (
+        f"deb [arch=arm64{keyring}] http://m/ trixie main"
+    )
 
 
 def test_a_module_s_dependencies() -> None:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgequant.build.source.requirements import (
-    GGML_HEADER,
     HEADER,
     NEEDED_FILES,
     probe_needs,
@@ -44,9 +43,8 @@ def tree_files(tools: tuple[str, ...] = TOOLS) -> dict[str, str]:
     files = dict.fromkeys(NEEDED_FILES, "")
     needs = probe_needs(probe_source().read_text(encoding="utf-8"))
     fields = "".join(f"    int {name};\n" for name in sorted(needs.fields))
-    functions = "".join(f"LLAMA_API void {name}(void);\n" for name in sorted(needs.functions))
-    files[HEADER] = f"struct llama_context_params {{\n{fields}}};\n{functions}"
-    files[GGML_HEADER] = f"enum ggml_type {{ {', '.join(sorted(needs.constants))} }};\n"
+    names = "".join(f"LLAMA_API void {name}(void);\n" for name in sorted(needs.names))
+    files[HEADER] = f"struct llama_context_params {{\n{fields}}};\n{names}"
     for tool in tools:
         folder = tool.removeprefix("llama-")
         files[f"tools/{folder}/CMakeLists.txt"] = (

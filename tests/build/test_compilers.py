@@ -62,20 +62,20 @@ def test_an_arm_host_leaves_native_to_zig(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_cross_gcc_is_found(programs: Path) -> None:
     add_gcc(programs, "aarch64-linux-gnu-")
-    assert find_programs(load_target(BOARD)).cxx == programs / "aarch64-linux-gnu-g++"
+    assert find_programs(for_host=False).cxx == programs / "aarch64-linux-gnu-g++"
 
 
 def test_an_arm_machines_own_gcc_will_do(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_gcc(programs, "")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert find_programs(load_target(BOARD)).c == programs / "gcc"
+    assert find_programs(for_host=False).c == programs / "gcc"
 
 
 def test_another_machines_own_gcc_will_not(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_gcc(programs, "")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     with pytest.raises(ToolMissingError, match=r"no aarch64-linux-gnu-g\+\+") as caught:
-        find_programs(load_target(BOARD))
+        find_programs(for_host=False)
     assert "g++-aarch64-linux-gnu" in str(caught.value.next_step)
 
 
@@ -83,7 +83,7 @@ def test_half_a_gcc_is_none(programs: Path) -> None:
     add_gcc(programs, "aarch64-linux-gnu-")
     (programs / "aarch64-linux-gnu-g++").unlink()
     with pytest.raises(ToolMissingError):
-        find_programs(load_target(BOARD))
+        find_programs(for_host=False)
 
 
 def test_a_target_that_tells_gcc_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from edgequant.build.source.requirements import (
-    GGML_HEADER,
     HEADER,
     NEEDED_FILES,
     PROBE,
@@ -36,45 +35,36 @@ def test_each_needed_file_is_missed(tree: Path, name: str) -> None:
     assert name in missing(tree, [])
 
 
-def test_every_function_that_the_probe_calls_is_needed() -> None:
-    source = probe_source().read_text(encoding="utf-8")
-    needs = probe_needs(source)
-    assert needs.functions == set(re.findall(r"\b(llama_[a-z_0-9]+)\(", source))
-    assert {"llama_decode", "llama_model_load_from_file"} <= needs.functions
+def test_everything_that_the_probe_takes_is_needed() -> None:
+    needs = probe_needs(probe_source().read_text(encoding="utf-8"))
+    assert {"llama_decode", "llama_model_load_from_file", "GGML_TYPE_Q8_0"} <= needs.names
     assert {"n_ctx", "type_k", "no_perf"} <= needs.fields
-    assert "GGML_TYPE_Q8_0" in needs.constants
 
 
-@pytest.mark.parametrize("name", sorted(probe_needs(probe_source().read_text()).functions))
-def test_each_function_is_missed_where_it_is_gone(tree: Path, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(probe_needs(probe_source().read_text()).names))
+def test_each_name_is_missed_where_it_is_gone(tree: Path, name: str) -> None:
     header = tree / HEADER
-    text = header.read_text().replace(f"{name}(", f"{name}_old(")
+    text = re.sub(rf"\b{name}\b", f"{name}_old", header.read_text())
     header.write_text(f"// {name}() was here\n{text}")
-    assert missing(tree, [PROBE]) == [f"{name} in include/llama.h (the probe calls it)"]
+    assert missing(tree, [PROBE]) == [f"{name} in include/llama.h (the probe uses it)"]
     assert missing(tree, ["llama-bench"]) == []
 
 
-def test_a_field_and_a_type_are_missed(tree: Path) -> None:
+def test_a_field_and_several_names_are_one_complaint() -> None:
     needs = probe_needs(
-        "llama_context_params p = llama_context_default_params();\n"
-        "p.n_ctx = 1; p.no_perf = true; x(GGML_TYPE_Q9_0);\n"
+        "llama_context_params context_params = llama_context_default_params();\n"
+        "context_params.n_ctx = 1; context_params.no_perf = true; x(GGML_TYPE_Q9_0);\n"
     )
-    header = "struct llama_context_params { uint32_t n_ctx; };\nllama_context_default_params(void);"
+    # no_perf is a word of the header, but no field.
+    header = (
+        "struct llama_context_params { uint32_t n_ctx; };\n"
+        "llama_context_default_params(void);\nint f(bool no_perf);"
+    )
     assert missing_for_probe(needs, header, "enum { GGML_TYPE_Q8_0 };") == [
-        "no_perf of llama_context_params in include/llama.h (the probe sets it)",
-        f"GGML_TYPE_Q9_0 in {GGML_HEADER} (the probe names it)",
+        "GGML_TYPE_Q9_0 and llama_context_params.no_perf in include/llama.h (the probe uses them)",
     ]
-
-
-def test_what_the_probe_defines_itself_is_not_asked_of_llama_cpp() -> None:
-    code = "static bool llama_own(int x) {\n    return llama_theirs(x);\n}\n"
-    assert probe_needs(code + "int main() { llama_own(1); }").functions == {"llama_theirs"}
-
-
-def test_several_functions_are_one_complaint() -> None:
-    needs = probe_needs("int main() { llama_a(); llama_b(); llama_c(); }")
-    assert missing_for_probe(needs, "", "") == [
-        "llama_a, llama_b and llama_c in include/llama.h (the probe calls them)"
+    assert missing_for_probe(needs, header, "enum { GGML_TYPE_Q9_0 }; // no_perf") == [
+        "llama_context_params.no_perf in include/llama.h (the probe uses it)",
     ]
 
 
@@ -135,3 +125,7 @@ def test_programs_are_read_from_cmake(cmake: str, names: set[str], all_known: bo
 def test_names_in_comments_and_strings_are_no_names() -> None:
     code = 'a(); // b();\n/* c();\n d(); */ e("f(); \\" g();"); h();'
     assert re.findall(r"\w(?=\()", without_comments_and_strings(code)) == ["a", "e", "h"]
+
+
+def test_what_is_not_called_may_be_the_probe_s_own() -> None:
+    assert probe_needs("std::string llama_errors; llama_own::x y; llama_f(1);").names == {"llama_f"}

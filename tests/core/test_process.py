@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.core.errors import BuildError, ToolMissingError
-from edgequant.core.process import run_logged, stop_group
+from edgequant.core.process import run_captured, run_logged, stop_group
 from edgequant.core.schemas import BEST
 from edgequant.core.tables import make_table, read_csv, read_table, write_csv, write_table
 from tests.processes import ended
@@ -129,3 +129,18 @@ def test_programs_start_with_the_usual_signals(tmp_path: Path) -> None:
 def _bits(*signals: signal.Signals) -> int:
     """A mask of signals as /proc/PID/status has it."""
     return sum(1 << (number - 1) for number in signals)
+
+
+def test_both_streams_together_or_apart() -> None:
+    argv = ["sh", "-c", "echo one; echo two >&2; exit 3"]
+    both = run_captured(argv, timeout_seconds=60)
+    assert (both.status, sorted(both.output.split()), both.errors) == (3, ["one", "two"], "")
+    apart = run_captured(argv, timeout_seconds=60, apart=True)
+    assert (apart.output, apart.errors) == ("one\n", "two\n")
+    assert apart.failure == "exit status 3: two"
+
+
+def test_what_was_said_before_the_time_was_up_is_kept() -> None:
+    late = run_captured(["sh", "-c", "echo one; sleep 600"], timeout_seconds=1, apart=True)
+    assert (late.status, late.output) == (None, "one\n")
+    assert late.failure == "no answer in time: one"

@@ -12,6 +12,7 @@ from edgequant.build.source.lock import load_lock
 from edgequant.build.source.tree import COMPLETE_MARK, sources_folder
 from edgequant.build.ways.containers import engine as engine_module
 from edgequant.cli.app import make_app
+from edgequant.core import install_hints
 from edgequant.doctor import checks as doctor
 from edgequant.doctor.checks import (
     GROUPS,
@@ -27,7 +28,6 @@ from edgequant.doctor.checks import (
     check_program,
     check_python,
     check_source,
-    install_command,
     missing_required,
 )
 from tests.build.test_matrix import todays_manifest, write_manifest
@@ -66,18 +66,6 @@ def test_a_missing_package_names_its_extra() -> None:
 def test_a_package_whose_files_are_gone_is_not_ok() -> None:
     gone = PackageNeed("gone", "no_such_module_here", "build", "x")
     assert not check_package(gone, version_of=lambda _: "1.0").ok
-
-
-def test_root_needs_no_sudo() -> None:
-    def which(_name: str) -> str:
-        return "/usr/bin/apt-get"
-
-    assert install_command("x", which=which, user_id=0).startswith("apt-get ")
-    assert install_command("x", which=which, user_id=1000).startswith("sudo apt-get ")
-
-
-def test_a_system_without_apt_is_told_the_name() -> None:
-    assert "Debian calls ccache" in install_command("ccache", which=nothing)
 
 
 def test_an_old_python_is_missing() -> None:
@@ -147,30 +135,11 @@ def test_what_only_some_ways_need_is_not_required() -> None:
         assert check.install
 
 
-@pytest.mark.parametrize(
-    ("manager", "command"),
-    [
-        ("apt-get", "sudo apt-get install --yes qemu-system-arm"),
-        ("dnf", "sudo dnf install --assumeyes qemu-system-aarch64"),
-        ("apk", "sudo apk add qemu-system-aarch64"),
-        ("pacman", "sudo pacman -S --noconfirm qemu-system-aarch64"),
-        ("zypper", "sudo zypper --non-interactive install qemu-arm"),
-    ],
-)
-def test_each_package_manager_has_its_own_words(manager: str, command: str) -> None:
-    def which(name: str) -> str | None:
-        return f"/usr/bin/{name}" if name == manager else None
-
-    assert install_command("qemu-system-arm", which=which, user_id=1000) == command
-    if manager != "apt-get":
-        assert "Debian calls g++-aarch64" in install_command("g++-aarch64-linux-gnu", which=which)
-
-
 def test_only_known_managers_and_packages_are_named() -> None:
     known = {need.debian_package for need in doctor.PROGRAMS}
-    assert known - {"apt"} <= set(doctor.PACKAGE_NAMES)
-    for names in doctor.PACKAGE_NAMES.values():
-        assert set(names) <= set(doctor.INSTALL_WORDS)
+    assert known - {"apt"} <= set(install_hints.PACKAGE_NAMES)
+    for names in install_hints.PACKAGE_NAMES.values():
+        assert set(names) <= set(install_hints.INSTALL_WORDS)
 
 
 def test_the_first_engine_that_answers_is_named_and_the_silent_ones_too() -> None:

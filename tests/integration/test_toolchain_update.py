@@ -165,7 +165,7 @@ def test_a_source_that_lacks_what_we_need_is_refused(index: Index, lock: Path) -
     index.add("0.3.37", commit=COMMIT, tree=files)
     error = refused(lock)
     assert "the program llama-completion" in error.cause
-    assert "llama_vocab_is_eog in include/llama.h (the probe calls it)" in error.cause
+    assert "llama_vocab_is_eog in include/llama.h (the probe uses it)" in error.cause
     assert error.subject == "llama-cpp-python 0.3.37"
 
 

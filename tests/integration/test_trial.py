@@ -19,7 +19,6 @@ from edgequant.build.proof.encodings import scan_extensions
 from edgequant.build.proof.tiny_model import write_tiny_model
 from edgequant.build.proof.trial import (
     find_emulator,
-    find_lacking_instruction,
     refusal_of_cpu,
     run_program,
     try_binaries,
@@ -105,8 +104,9 @@ def test_the_kernel_that_needs_it_is_found_behind_a_handler(
     if probe is None:
         pytest.skip("no build with gcc in the cache (edgequant build --board rk3568 --with gcc)")
     log = tmp_path / "log"
-    found = find_lacking_instruction(probe, cpu="cortex-a53", target=target, log=log)
-    assert re.fullmatch(r"\S+ \((lse|dotprod|fp16)\) at 0x[0-9a-f]+", str(found))
+    with pytest.raises(AuditError) as caught:
+        try_binaries({"edgequant-probe": probe}, target=as_cpu(target, "cortex-a53"), log=log)
+    assert re.search(r"instruction, \S+ \((lse|dotprod|fp16)\) at 0x[0-9a-f]+", str(caught.value))
     assert "uncaught target signal" not in log.read_text()
 
 
@@ -114,10 +114,10 @@ def test_a_cpu_that_lacks_dot_products_alone_names_them(
     binaries: dict[str, Path], target: Target, tmp_path: Path
 ) -> None:
     # Fujitsu's A64FX has the atomics and the half precision of armv8.2-a.
-    found = find_lacking_instruction(
-        binaries["edgequant-probe"], cpu="a64fx", target=target, log=tmp_path / "log"
-    )
-    assert re.fullmatch(r"[su]dot \(dotprod\) at 0x[0-9a-f]+", str(found))
+    lesser = as_cpu(target, "a64fx")
+    probe = {"edgequant-probe": binaries["edgequant-probe"]}
+    with pytest.raises(AuditError, match=r"[su]dot \(dotprod\) at 0x[0-9a-f]+"):
+        try_binaries(probe, target=lesser, log=tmp_path / "log")
 
 
 PROGRAM = """

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import fdt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgequant.boards.board import Board
 from edgequant.boards.links.ssh import SshLink, SshSection
 from edgequant.boards.profile import VIRTUAL, BoardProfile, Clock
-from edgequant.boards.virtual import fdt
 from edgequant.boards.virtual.image import (
     Image,
     ensure_image,
@@ -553,11 +553,14 @@ def _make_device_tree(instance: Instance, qemu: str, machine: list[str]) -> None
 
 
 def rename_board(blob: bytes, compatible: str, model: str) -> bytes:
-    """A device tree whose root says another board, at its real size."""
-    tree = fdt.parse(blob)
-    tree.root.properties["compatible"] = fdt.strings(compatible)
-    tree.root.properties["model"] = fdt.strings(model)
-    return fdt.serialise(tree)
+    """A device tree whose root says another board, at its real size.
+
+    qemu's own dump is padded to 1 MiB, which the kernel does not accept with ``-dtb``.
+    """
+    tree = fdt.parse_dtb(blob)
+    tree.set_property("compatible", compatible)
+    tree.set_property("model", model)
+    return bytes(tree.to_dtb())
 
 
 # Stopping -------------------------------------------------------------------------------------

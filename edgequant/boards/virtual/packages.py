@@ -11,11 +11,11 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from edgequant.core.apt import DebianSource, debian_sources
 from edgequant.core.errors import ToolMissingError, VirtualBoardError
 
 ARCHITECTURE = "arm64"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-TARGET_FORMAT = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
 NEXT_STEP = (
     "the virtual board's image is made from Debian packages: run `apt-get update` once, check that "
     "the package mirror answers, and try again"
@@ -45,7 +45,7 @@ class AptRoot:
         for name in ("state/lists/partial", "cache/archives/partial", "etc", "packages"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "state" / "status").touch()
-        sources = "".join(f"{line}\n" for line in source_lines(_host_targets()))
+        sources = "".join(f"{source_line(source)}\n" for source in debian_sources())
         if not sources:
             raise VirtualBoardError("apt knows no Debian package source", next_step=NEXT_STEP)
         (self.folder / "etc" / "sources.list").write_text(sources)
@@ -131,44 +131,17 @@ class AptRoot:
         return done.stdout
 
 
-def _host_targets() -> str:
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", TARGET_FORMAT, "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout
-
-
 def _host_proxies() -> list[str]:
     """The host's own proxy settings, as lines of an apt.conf."""
     done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True)
     return [line for line in done.stdout.splitlines() if line.startswith("Acquire::http")]
 
 
-def source_lines(targets: str) -> Iterator[str]:
-    """Lines of a sources.list from what ``apt-get indextargets`` printed.
-
-    Only Debian's own archives are kept (where the lists were never fetched, apt cannot tell the
-    origin, and every source is), and of those the component main.
-
-    Args:
-        targets: lines in :data:`TARGET_FORMAT`.
-    """
-    seen = set()
-    for line in targets.splitlines():
-        origin, uri, release, component, signed_by = line.split("|")
-        if origin not in ("Debian", "$(ORIGIN)") or component != "main":
-            continue
-        options = [f"arch={ARCHITECTURE}"]
-        if signed_by and not signed_by.startswith("$("):
-            options.append(f"signed-by={signed_by}")
-        elif KEYRING.is_file():
-            options.append(f"signed-by={KEYRING}")
-        entry = f"deb [{' '.join(options)}] {uri} {release} {component}"
-        if entry not in seen:
-            seen.add(entry)
-            yield entry
+def source_line(source: DebianSource) -> str:
+    """A line of a sources.list for boards' packages of one source."""
+    keyring = source.signed_by or (str(KEYRING) if KEYRING.is_file() else None)
+    options = {"signed_by": keyring} if keyring is not None else {}
+    return source.line(arch=ARCHITECTURE, **options)
 
 
 def parse_depends(printed: str) -> Iterator[str]:

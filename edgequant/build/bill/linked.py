@@ -9,13 +9,13 @@ import contextlib
 import importlib.metadata
 import os.path
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.core.errors import BuildError
 from edgequant.core.paths import PACKAGE_FOLDER
+from edgequant.core.process import run_captured
 
 QUERY_SECONDS = 120
 PUBLIC_DOMAIN = "Public domain"
@@ -395,12 +395,9 @@ def copyright_lines(texts: Mapping[str, str]) -> list[str]:
 
 def _ask(ninja: Path, build: Path, *arguments: str) -> str:
     argv = [str(ninja), "-C", str(build), "--quiet", "-t", *arguments]
-    try:
-        answer = subprocess.run(
-            argv, capture_output=True, text=True, check=True, timeout=QUERY_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError) as error:
+    answer = run_captured(argv, timeout_seconds=QUERY_SECONDS, apart=True)
+    if answer.status != 0:
         raise BuildError(
-            f"ninja does not say what went into the programs: {error}", subject=build
-        ) from error
-    return answer.stdout
+            f"ninja does not say what went into the programs: {answer.failure}", subject=build
+        )
+    return answer.output

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import struct
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgequant.build.idle_program import idle_program
 from edgequant.build.proof.encodings import describe_instruction, instruction_at
 from edgequant.build.proof.tiny_model import write_tiny_model
 from edgequant.build.targets.isa import ISA_FEATURES
 from edgequant.build.targets.target import Target
 from edgequant.core.errors import AuditError
+from edgequant.core.install_hints import install_command
 from edgequant.core.process import run_captured
 from edgequant.core.progress import task
 
@@ -31,7 +32,6 @@ TIMEOUT_SECONDS = 300.0
 ASK_SECONDS = 60.0
 TAIL_LINES = 12
 IDLE_PROGRAM = "idle"
-EM_AARCH64 = 183
 PROMPT = "the quick brown fox jumps over"
 MODEL = "{model}"
 
@@ -50,6 +50,7 @@ REAL_RUNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 # What every other program is asked for.
 QUESTION = ("--version",)
+ANSWERED = f"answered {QUESTION[0]}"
 
 _UNCAUGHT = re.compile(r"uncaught target signal (\d+)")
 _CODE_LINE = re.compile(r"0x([0-9a-f]+):\s+([0-9a-f]{8})\s")
@@ -152,9 +153,6 @@ def try_binaries(binaries: Mapping[str, Path], *, target: Target, log: Path) -> 
         return TrialReport(None, not_run=f"{target.name} names no CPU to be tried on")
     emulator = find_emulator()
     if emulator is None:
-        # The doctor looks at everything that edgequant uses: only where it is needed.
-        from edgequant.doctor.checks import install_command
-
         install = install_command(EMULATOR_PACKAGE)
         return TrialReport(None, not_run=f"qemu-user is not installed: {install}")
     ran: dict[str, str] = {}
@@ -185,31 +183,6 @@ def try_binaries(binaries: Mapping[str, Path], *, target: Target, log: Path) -> 
                     lacking[program] = str(found)
             shown.advance()
     return TrialReport(cpu, emulator=version, ran=ran, lacking_cpu=lacking_cpu, lacking=lacking)
-
-
-def find_lacking_instruction(
-    path: Path, *, cpu: str, target: Target, log: Path, program: str | None = None
-) -> IllegalInstruction | None:
-    """The first instruction of a program that a lesser CPU does not have.
-
-    Args:
-        path: the program.
-        cpu: what qemu calls that CPU, e.g. ``cortex-a53``.
-        target: what the program was built for.
-        log: file that all output is appended to.
-        program: its name, if the file is called otherwise.
-
-    Returns:
-        The instruction it died of as that CPU, or None: it ran, or there is no qemu-user.
-    """
-    emulator = find_emulator()
-    if emulator is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="edgequant-trial-") as name:
-        folder = Path(name)
-        model = write_tiny_model(folder / "tiny.gguf")
-        trial = _Trial(emulator, folder, model, target, log)
-        return trial.first_lacking(cpu, program or path.name, path)
 
 
 class _Trial:
@@ -390,7 +363,7 @@ def _answer(ended: Ended) -> str:
     if ended.status is None:
         return f"started, and did not end by itself after {QUESTION[0]}"
     # Whether it knows the question says nothing about its instructions.
-    return f"answered {QUESTION[0]}" if ended.status == 0 else "started"
+    return ANSWERED if ended.status == 0 else "started"
 
 
 def _signal_name(number: int) -> str:
@@ -417,7 +390,7 @@ def refusal_of_cpu(emulator: str, cpu: str, folder: Path) -> str | None:
         folder: where that program is written and run.
     """
     idle = folder / IDLE_PROGRAM
-    idle.write_bytes(idle_program())
+    idle.write_bytes(idle_program("aarch64") or b"")
     idle.chmod(0o755)
     ended = run_program(
         [emulator, "-cpu", cpu, str(idle)], folder=folder, timeout_seconds=ASK_SECONDS
@@ -426,25 +399,3 @@ def refusal_of_cpu(emulator: str, cpu: str, folder: Path) -> str | None:
         return None
     lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
     return lines[-1] if lines else "it says nothing"
-
-
-def idle_program() -> bytes:
-    """The smallest program for 64-bit ARM: a static ELF file that exits with status 0."""
-    code = struct.pack(
-        "<3I",
-        0xD2800000,  # mov x0, #0: the status
-        0xD2800BA8,  # mov x8, #93: exit
-        0xD4000001,  # svc #0
-    )
-    base, header_bytes, segment_bytes = 0x400000, 64, 56
-    start = header_bytes + segment_bytes
-    size = start + len(code)
-    identity = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        *(identity, 2, EM_AARCH64, 1, base + start, header_bytes, 0, 0),
-        *(header_bytes, segment_bytes, 1, 0, 0, 0),
-    )
-    # One segment to be loaded, readable and executable: the whole file.
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
-    return header + segment + code

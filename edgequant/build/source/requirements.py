@@ -36,12 +36,10 @@ NEEDED_FILES = (
 class ProbeNeeds:
     """What the probe takes from llama.cpp's headers."""
 
-    functions: frozenset[str]
-    """Of ``llama.h``."""
+    names: frozenset[str]
+    """Functions ``llama_...`` and constants ``GGML_TYPE_...``."""
     fields: frozenset[str]
     """Of ``llama_context_params``."""
-    constants: frozenset[str]
-    """``GGML_TYPE_...`` of ``ggml.h``."""
 
 
 @dataclass(frozen=True)
@@ -86,43 +84,28 @@ def probe_source() -> Path:
 
 
 def probe_needs(source: str) -> ProbeNeeds:
-    """What a C++ source uses of llama.cpp's interface."""
+    """What a C++ source uses of llama.cpp's interface, by its words alone."""
     code = without_comments_and_strings(source)
-    called = set(re.findall(r"\b(llama_\w+)\s*\(", code))
-    # A function of its own begins at the start of a line and ends in an opening brace.
-    own = set(re.findall(r"^\w[\w:<>&* ]*\b(llama_\w+)\s*\([^;{}]*\)\s*\{", code, re.MULTILINE))
-    fields: set[str] = set()
-    for variable in re.findall(r"\bllama_context_params\s+(\w+)\s*[=;]", code):
-        fields |= set(re.findall(rf"\b{variable}\.(\w+)", code))
     return ProbeNeeds(
-        functions=frozenset(called - own),
-        fields=frozenset(fields),
-        constants=frozenset(re.findall(r"\b(GGML_TYPE_\w+)", code)),
+        names=frozenset(re.findall(r"\b(?:llama_\w+(?=\()|GGML_TYPE_\w+)", code)),
+        fields=frozenset(re.findall(r"\bcontext_params\.(\w+)", code)),
     )
 
 
 def missing_for_probe(needs: ProbeNeeds, llama_h: str, ggml_h: str) -> list[str]:
-    """What the probe needs and the headers lack, each as half a sentence."""
+    """What the probe needs and the headers lack, as half a sentence; nothing if they have all."""
     header = without_comments_and_strings(llama_h)
-    functions = sorted(name for name in needs.functions if not re.search(rf"\b{name}\s*\(", header))
     struct = re.search(r"struct\s+llama_context_params\s*\{(.*?)\}", header, re.DOTALL)
-    declared = set(re.findall(r"\b(\w+)\s*[;,\[]", struct[1])) if struct is not None else set()
-    fields = sorted(needs.fields - declared)
-    there = set(re.findall(r"\b(GGML_TYPE_\w+)", without_comments_and_strings(ggml_h)))
-    constants = sorted(needs.constants - there)
-    lacking = []
-    if functions:
-        lacking.append(f"{_listed(functions)} in {HEADER} (the probe calls {_them(functions)})")
-    if fields:
-        lacking.append(
-            f"{_listed(fields)} of llama_context_params in {HEADER} "
-            f"(the probe sets {_them(fields)})"
-        )
-    if constants:
-        lacking.append(
-            f"{_listed(constants)} in {GGML_HEADER} (the probe names {_them(constants)})"
-        )
-    return lacking
+    fields = _words(struct[1]) if struct is not None else set()
+    lacking = sorted(needs.names - _words(header) - _words(without_comments_and_strings(ggml_h)))
+    lacking += [f"llama_context_params.{field}" for field in sorted(needs.fields - fields)]
+    if not lacking:
+        return []
+    return [f"{_listed(lacking)} in {HEADER} (the probe uses {_them(lacking)})"]
+
+
+def _words(code: str) -> set[str]:
+    return set(re.findall(r"\w+", code))
 
 
 def find_programs(tree: Path) -> Programs:

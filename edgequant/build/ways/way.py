@@ -43,8 +43,8 @@ CHANGES_BINARIES = frozenset(
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a way made of a plan."""
+class Compiled:
+    """What came out of compiling a plan."""
 
     folder: Path
     """Has every file of ``plan.outputs``."""
@@ -65,7 +65,7 @@ class Way(Protocol):
     def flags(self, target: Target) -> list[str]:
         """What the compiler is told to choose the target."""
 
-    def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
+    def make(self, plan: Plan, draft: ArtefactDraft) -> Compiled:
         """Compile; seconds and facts go into the draft's manifest."""
 
 
@@ -79,10 +79,10 @@ def make_way(name: str) -> Way:
         raise TargetError(
             f"there is no way to build called {name!r}", next_step=f"use one of {', '.join(WAYS)}"
         )
-    return InContainer() if name == CONTAINER else Here(make_compiler(name))
+    return InContainer() if name == CONTAINER else WithCompiler(make_compiler(name))
 
 
-class Here:
+class WithCompiler:
     """CMake and ninja on this machine, with one of the compilers."""
 
     def __init__(self, compiler: Compiler) -> None:
@@ -95,7 +95,7 @@ class Here:
     def flags(self, target: Target) -> list[str]:
         return self._compiler.flags(target)
 
-    def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
+    def make(self, plan: Plan, draft: ArtefactDraft) -> Compiled:
         setup = self._compiler.prepare(plan.folder / "compiler", plan.target)
         environment = {
             **own_environment(os.environ),
@@ -112,7 +112,7 @@ class Here:
         draft.manifest.details["ccache"] = _ccache() is not None
         build = plan.folder / "build"
         files = files_of_programs(build_program("ninja"), build, plan.outputs, plan.source.folder)
-        return Made(build / "bin", files)
+        return Compiled(build / "bin", files)
 
 
 class InContainer:
@@ -133,7 +133,7 @@ class InContainer:
             )
         return Gcc().flags(target)
 
-    def make(self, plan: Plan, draft: ArtefactDraft) -> Made:
+    def make(self, plan: Plan, draft: ArtefactDraft) -> Compiled:
         from edgequant.build.ways.containers import compile_in_container
 
         binaries = plan.folder / "bin"
@@ -153,7 +153,7 @@ class InContainer:
         draft.manifest.details["container"] = dict(built.facts)
         # Which engine it was changes nothing about a binary.
         compiler = {name: value for name, value in built.facts.items() if name != "engine"}
-        return Made(binaries, built.files, compiler)
+        return Compiled(binaries, built.files, compiler)
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:

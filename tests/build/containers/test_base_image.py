@@ -14,7 +14,6 @@ from edgequant.build.ways.containers.base_image import (
     BASE_VARIABLE,
     base_image,
     dockerfile,
-    host_sources,
     installed_packages,
     make_base_image,
     mmdebstrap_argv,
@@ -25,6 +24,7 @@ from edgequant.build.ways.containers.base_image import (
     remove_unmounted,
     sources_of,
 )
+from edgequant.core.apt import DebianSource
 from edgequant.core.errors import BuildError, DiskFullError, ToolMissingError
 
 STATUS = """Package: libc6
@@ -97,10 +97,10 @@ def test_the_pinned_image_is_used_where_its_registry_answers(
 ) -> None:
     answers(monkeypatch, True)
     assert base_image().archive is None
-    assert "@sha256:" in base_image().identity
+    assert "@sha256:" in base_image().reference
     # The choice stays, so that a build keeps its key without a network.
     answers(monkeypatch, False)
-    assert "@sha256:" in base_image().identity
+    assert "@sha256:" in base_image().reference
 
 
 def test_without_a_registry_the_image_is_made_once(
@@ -121,7 +121,7 @@ def test_other_versions_of_packages_are_another_image(
     first = make_base_image()
     write_debian(maker.with_name("mmdebstrap.tar"), STATUS.replace("3.25.1", "3.25.2"))
     monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "other"))
-    assert make_base_image().identity != first.identity
+    assert make_base_image().reference != first.reference
 
 
 def test_an_image_that_was_cut_off_is_made_anew(cache: Path, maker: Path) -> None:
@@ -195,9 +195,9 @@ def test_what_another_edgequant_decided_meanwhile_stays(
 def test_the_environment_decides(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, False)
     monkeypatch.setenv(BASE_VARIABLE, "registry.example/debian:12")
-    assert base_image().identity == "registry.example/debian:12"
+    assert base_image().reference == "registry.example/debian:12"
     monkeypatch.setenv(BASE_VARIABLE, "registry")
-    assert "@sha256:" in base_image().identity
+    assert "@sha256:" in base_image().reference
 
 
 @pytest.mark.parametrize(
@@ -214,34 +214,23 @@ def test_the_host_of_an_image(reference: str, host: str) -> None:
     assert registry_host(reference) == host
 
 
+def debian(address: str, release: str) -> DebianSource:
+    return DebianSource(f"http://mirror.example/{address}/", release, None)
+
+
 def test_apts_own_mirrors_are_used() -> None:
-    targets = "\n".join(
-        "\t".join(columns)
-        for columns in [
-            ("Debian", "http://mirror.example/debian/", "bookworm", "main"),
-            ("Debian", "http://mirror.example/debian/", "bookworm", "main"),
-            ("Debian", "http://mirror.example/debian/", "bookworm", "contrib"),
-            ("Debian", "http://mirror.example/security/", "bookworm-security", "main"),
-            ("Debian", "http://mirror.example/debian/", "trixie", "main"),
-            ("Somebody", "http://other.example/", "bookworm", "main"),
-        ]
-    )
-    assert sources_of(targets) == (
+    bookworm, security = debian("debian", "bookworm"), debian("security", "bookworm-security")
+    assert sources_of([bookworm, bookworm, security, debian("debian", "trixie")]) == (
         "deb http://mirror.example/debian/ bookworm main",
         "deb http://mirror.example/security/ bookworm-security main",
     )
 
 
 def test_a_host_of_another_release_leaves_the_choice_to_mmdebstrap() -> None:
-    assert sources_of("Ubuntu\thttp://mirror.example/ubuntu/\tnoble\tmain") == ()
+    assert sources_of([debian("debian", "trixie")]) == ()
     # Security updates alone are no Debian.
-    assert sources_of("Debian\thttp://mirror.example/\tbookworm-security\tmain") == ()
-    assert sources_of("") == ()
-
-
-def test_a_host_without_apt_has_no_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert host_sources() == ()
+    assert sources_of([debian("security", "bookworm-security")]) == ()
+    assert sources_of([]) == ()
 
 
 def test_mmdebstrap_gets_suite_archive_and_mirrors_in_this_order() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import platform
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from edgequant.build.ways.containers.engine import (
     reason_of,
     run_folder,
 )
-from edgequant.build.ways.containers.trial_image import PROGRAMS, program_that_does_nothing
 from edgequant.core.errors import (
     BuildError,
     DiskFullError,
@@ -274,17 +271,3 @@ def test_a_question_without_an_answer_is_given_up() -> None:
     status, answer = ask(["sleep", "600"], 0.2)
     assert status != 0
     assert "no answer" in answer
-
-
-@pytest.mark.skipif(platform.machine() not in PROGRAMS, reason="no such program for this machine")
-def test_the_tiny_program_runs_here(tmp_path: Path) -> None:
-    program = tmp_path / "nothing"
-    content = program_that_does_nothing(platform.machine())
-    assert content is not None
-    program.write_bytes(content)
-    program.chmod(0o755)
-    assert subprocess.run([program], check=False).returncode == 0
-
-
-def test_an_unknown_machine_has_no_tiny_program() -> None:
-    assert program_that_does_nothing("vax") is None

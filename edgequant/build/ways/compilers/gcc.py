@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 import shutil
-import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from edgequant.build.targets.target import Target
 from edgequant.build.ways.compilers.base import CompilerSetup, processor_features
 from edgequant.core.errors import BuildError, TargetError, ToolMissingError
 from edgequant.core.hashing import sha256_file
+from edgequant.core.install_hints import install_command
+from edgequant.core.process import run_captured
 
 CROSS_PREFIX = "aarch64-linux-gnu-"
 CROSS_PACKAGE = "g++-aarch64-linux-gnu"
@@ -38,7 +40,7 @@ class Gcc:
     name = "gcc"
 
     def identity(self, target: Target) -> dict[str, str]:
-        programs = find_programs(target)
+        programs = find_programs(for_host=target.is_host)
         identity = {"name": self.name, **_versions(programs.c)}
         if target.is_host:
             # -march=native means another thing on another processor.
@@ -56,7 +58,7 @@ class Gcc:
         return list(target.gcc.flags)
 
     def prepare(self, folder: Path, target: Target) -> CompilerSetup:
-        programs = find_programs(target)
+        programs = find_programs(for_host=target.is_host)
         flags = " ".join(self.flags(target))
         options = {
             "CMAKE_C_COMPILER": str(programs.c),
@@ -72,25 +74,35 @@ class Gcc:
         return CompilerSetup(options, {"CCACHE_COMPILERCHECK": "content"})
 
 
-def find_programs(target: Target) -> GccPrograms:
-    """The gcc that builds for a target.
+def find_programs(
+    *, for_host: bool, which: Callable[[str], str | None] = shutil.which
+) -> GccPrograms:
+    """The gcc that builds for this machine, or for boards.
+
+    Args:
+        for_host: for this machine.
+        which: finds programs.
 
     Raises:
         ToolMissingError: it is not installed; the message names the package.
     """
-    # On an ARM machine the system's own gcc is the one.
-    prefixes = [""] if target.is_host else [CROSS_PREFIX]
-    if not target.is_host and platform.machine() == "aarch64":
+    # On an ARM machine the system's own gcc will do.
+    prefixes = [""] if for_host else [CROSS_PREFIX]
+    if not for_host and platform.machine() == "aarch64":
         prefixes.append("")
     for prefix in prefixes:
-        found = [shutil.which(prefix + name) for name in ("gcc", "g++", "gcc-ar", "gcc-ranlib")]
+        found = [which(prefix + name) for name in ("gcc", "g++", "gcc-ar", "gcc-ranlib")]
         if all(found):
             return GccPrograms(*(Path(path) for path in found if path is not None))
-    package = "g++" if target.is_host else CROSS_PACKAGE
     raise ToolMissingError(
         f"no {prefixes[0]}g++ on the PATH",
-        next_step=f"apt-get install {package} (as root; Debian's name), or use --with zig",
+        next_step=f"{install_command(gcc_package(for_host=for_host))}, or use --with zig",
     )
+
+
+def gcc_package(*, for_host: bool) -> str:
+    """Debian's package with the gcc that builds for this machine, or for boards."""
+    return "g++" if for_host or platform.machine() == "aarch64" else CROSS_PACKAGE
 
 
 @functools.cache
@@ -114,17 +126,15 @@ def _libraries(compiler: Path) -> str:
 
 
 def _ask(compiler: Path, *arguments: str) -> str:
-    try:
-        answer = subprocess.run(
-            [compiler, *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=QUERY_SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.SubprocessError) as error:
+    answer = run_captured(
+        [str(compiler), *arguments],
+        timeout_seconds=QUERY_SECONDS,
+        env={**os.environ, "LC_ALL": "C"},
+        apart=True,
+    )
+    if answer.status != 0:
         raise BuildError(
-            f"the compiler does not answer {' '.join(arguments)}: {error}", subject=compiler
-        ) from error
-    return answer.stdout.strip()
+            f"the compiler does not answer {' '.join(arguments)}: {answer.failure}",
+            subject=compiler,
+        )
+    return answer.output.strip()

@@ -11,23 +11,23 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgequant.build.ways.containers.engine import Engine, containers_folder, temporary_folder
+from edgequant.core.apt import DebianSource, debian_sources
 from edgequant.core.artefact import write_json
 from edgequant.core.disk import disk_full_explained, require_space
 from edgequant.core.errors import BuildError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.install_hints import install_command
 from edgequant.core.json_file import read_json
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import data_folder
 from edgequant.core.process import run_logged
 from edgequant.core.progress import say, task
-from edgequant.doctor.checks import install_command
 
 DOCKERFILE_NAME = "Dockerfile.arm64-build"
 BASE_VARIABLE = "EDGEQUANT_CONTAINER_BASE"
@@ -47,14 +47,10 @@ class BaseImage:
     """What the tools' stage starts from."""
 
     reference: str
-    """What the engine calls it."""
+    """What the engine calls it. Says what is in it: by a registry's digest, or for one made here by
+    a hash over all packages and versions."""
     archive: Path | None = None
     """The tar file that it was made as here; None for an image of a registry."""
-
-    @property
-    def identity(self) -> str:
-        """Says what is in it: a registry's digest, or a hash over all packages and versions."""
-        return self.reference
 
 
 def dockerfile() -> Path:
@@ -236,7 +232,9 @@ def _make(folder: Path) -> None:
     try:
         with disk_full_explained(folder), task(f"Making a base image of Debian {SUITE}") as shown:
             run_logged(
-                mmdebstrap_argv(partial, packages(platform.machine()), host_sources()),
+                mmdebstrap_argv(
+                    partial, packages(platform.machine()), sources_of(debian_sources())
+                ),
                 log=log,
                 error=BuildError,
                 what="making the base image",
@@ -291,47 +289,16 @@ def mmdebstrap_argv(
     return [*argv, SUITE, archive, *sources]
 
 
-def host_sources() -> tuple[str, ...]:
-    """Lines of sources.list for the suite, from the mirrors that apt uses here.
+def sources_of(found: Iterable[DebianSource], suite: str = SUITE) -> tuple[str, ...]:
+    """Lines of sources.list for a Debian release with its updates, from what apt fetches here.
 
-    Nothing where apt does not know the suite: mmdebstrap then asks Debian's own servers.
+    Nothing where apt does not know the release: mmdebstrap then asks Debian's own servers.
     """
-    if shutil.which("apt-get") is None:
-        return ()
-    fields = ("ORIGIN", "REPO_URI", "RELEASE", "COMPONENT")
-    wanted = "\t".join(f"$({name})" for name in fields)
-    try:
-        answer = subprocess.run(
-            ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return sources_of(answer.stdout)
-
-
-def sources_of(index_targets: str, suite: str = SUITE) -> tuple[str, ...]:
-    """Lines of sources.list out of apt's list of what it fetches.
-
-    Args:
-        index_targets: tab separated origin, address, release and component; one a line.
-        suite: the Debian release that is wanted, with its updates.
-    """
-    lines: list[str] = []
-    for row in index_targets.splitlines():
-        columns = row.split("\t")
-        if len(columns) != 4:
-            continue
-        origin, address, release, component = columns
-        ours = release in (suite, f"{suite}-updates", f"{suite}-security")
-        if origin == "Debian" and ours and component == "main":
-            lines.append(f"deb {address} {release} {component}")
+    releases = (suite, f"{suite}-updates", f"{suite}-security")
+    ours = [source for source in found if source.release in releases]
     # Updates alone are no Debian.
-    complete = any(line.split()[2] == suite for line in lines)
-    return tuple(dict.fromkeys(lines)) if complete else ()
+    complete = any(source.release == suite for source in ours)
+    return tuple(dict.fromkeys(source.line() for source in ours)) if complete else ()
 
 
 def installed_packages(archive: Path) -> list[str]:

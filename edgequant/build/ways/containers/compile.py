@@ -68,7 +68,7 @@ def container_identity() -> dict[str, str]:
     """
     return {
         "dockerfile": sha256_file(dockerfile()),
-        "base_image": base_image().identity,
+        "base_image": base_image().reference,
         "platform": platform.machine(),
     }
 
@@ -135,7 +135,7 @@ def compile_in_container(
                 (out / tool).chmod(0o755)
             files = read_records(work / "out" / "records", tools)
         engine.clean(images=True)
-    facts = {"engine": str(engine), "base_image": base.identity, **facts}
+    facts = {"engine": str(engine), "base_image": base.reference, **facts}
     return ContainerBuild(facts, files)
 
 

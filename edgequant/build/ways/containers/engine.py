@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgequant.build.ways.containers.trial_image import write_trial
+from edgequant.build.ways.containers.smallest_image import write_smallest_image
 from edgequant.core.errors import (
     BuildError,
     DiskFullError,
@@ -22,9 +22,9 @@ from edgequant.core.errors import (
     TargetError,
     ToolMissingError,
 )
+from edgequant.core.install_hints import install_command
 from edgequant.core.paths import cache_root
 from edgequant.core.process import run_captured, run_logged
-from edgequant.doctor.checks import install_command
 
 DOCKER, PODMAN, BUILDAH = "docker", "podman", "buildah"
 # Each to the arguments with which it does the least that shows that it answers; in the order of
@@ -36,7 +36,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 }
 ENGINE_NAMES = tuple(QUESTIONS)
 ENGINE_VARIABLE = "EDGEQUANT_CONTAINER_ENGINE"
-TRIAL_SECONDS = 60
+SMALL_BUILD_SECONDS = 60
 QUESTION_SECONDS = 30
 # When we are killed, the kernel ends only the process that we started. A step that an engine runs
 # in a chroot would go on: so a shell stands between, which then ends its whole group.
@@ -277,7 +277,7 @@ class Engine:
             if status == 0 and listed.split():
                 commands.insert(0, ["rm", "--force", *listed.split()])
         for command in commands:
-            ask(self.argv(*command), TRIAL_SECONDS, environment)
+            ask(self.argv(*command), SMALL_BUILD_SECONDS, environment)
 
 
 def find_engine(names: Sequence[str] = ENGINE_NAMES) -> Engine:
@@ -321,7 +321,7 @@ def try_engine(name: str) -> Engine | str:
         status, answer = ask([name, "version", "--format", "{{.Server.Version}}"], QUESTION_SECONDS)
         if status != 0:
             return reason_of(answer)
-        reason = _trial(Engine(name))
+        reason = _why_it_does_not_build(Engine(name))
         return Engine(name, answer.strip()) if reason is None else reason
     status, answer = ask([name, "--version"], QUESTION_SECONDS)
     if status != 0:
@@ -330,23 +330,23 @@ def try_engine(name: str) -> Engine | str:
     engine = Engine(name, version[0] if version else "")
     first_reason: str | None = None
     for mode in MODES:
-        reason = _trial(replace(engine, mode=mode))
+        reason = _why_it_does_not_build(replace(engine, mode=mode))
         if reason is None:
             return replace(engine, mode=mode)
         first_reason = first_reason or reason
     return first_reason or "does not work"
 
 
-def _trial(engine: Engine) -> str | None:
+def _why_it_does_not_build(engine: Engine) -> str | None:
     """Build a tiny image; None where that works, else the engine's own words."""
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=temporary_folder()) as name:
+    with tempfile.TemporaryDirectory(prefix="smallest-", dir=temporary_folder()) as name:
         folder = Path(name)
-        dockerfile = write_trial(folder / "context")
+        dockerfile = write_smallest_image(folder / "context")
         out = folder / "out"
         out.mkdir()
         status, output = ask(
             engine.build_argv(dockerfile, dockerfile.parent, output=out, afresh=True),
-            TRIAL_SECONDS,
+            SMALL_BUILD_SECONDS,
             engine.environment(),
         )
         if status == 0 and (out / "nothing").is_file():
