@@ -81,7 +81,8 @@ def deploy(
         board: a connected board.
         files: local path by a name of the caller's choice.
         store: where the receipt is kept, by default the cache.
-        verify: also hash anew what is there already, which may take a minute for some gigabytes.
+        verify: hash anew what is remembered here and what lies there, which may take a minute
+            for some gigabytes.
 
     Raises:
         TransferError: a local file is missing, or one did not arrive whole.
@@ -90,7 +91,7 @@ def deploy(
         BoardUnreachableError: the connection broke and did not come back.
     """
     start = monotonic()
-    hashed = {name: _hashed(path) for name, path in files.items()}
+    hashed = {name: _hashed(path, verify=verify) for name, path in files.items()}
     programs = [path for path in files.values() if is_program(path)]
     if programs:
         check_binaries(programs, collect_facts(board), board.profile)
@@ -132,12 +133,12 @@ def is_program(path: Path) -> bool:
     return start == b"\x7fELF" or start.startswith(b"#!")
 
 
-def _hashed(path: Path) -> tuple[Path, str]:
+def _hashed(path: Path, *, verify: bool) -> tuple[Path, str]:
     if not path.is_file():
         raise TransferError("no such file", subject=path, next_step="check the path")
     if "\n" in path.name:
         raise TransferError("a file name with a line end cannot be deployed", subject=repr(path))
-    return path, sha256_file(path)
+    return path, sha256_file(path, verify=verify)
 
 
 def _remote_root(board: Board) -> str:

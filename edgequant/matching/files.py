@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgequant.core.schemas import BEST, CROSSOVERS, MATCHED, SCORES, Schema
 from edgequant.core.tables import read_csv, write_csv
-from edgequant.matching.match import Mapping, MatchedResult
+from edgequant.matching.match import MatchedResult, TimeMapping
 
 _TABLES: dict[str, Schema] = {
     "matched": MATCHED,
@@ -37,7 +37,7 @@ def write_matched(folder: Path, result: MatchedResult) -> list[Path]:
 
 
 def read_matched(
-    folder: Path, *, mapping: Mapping = "seconds", notes: tuple[str, ...] = ()
+    folder: Path, *, mapping: TimeMapping = "seconds", notes: tuple[str, ...] = ()
 ) -> MatchedResult:
     """Read what :func:`write_matched` wrote.
 

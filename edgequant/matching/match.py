@@ -28,7 +28,8 @@ from edgequant.matching.intervals import mcnemar_p, resampling_weights, wilson_i
 if TYPE_CHECKING:
     import pandas as pd
 
-Mapping = Literal["seconds", "ratio"]
+TimeMapping = Literal["seconds", "ratio"]
+"""How tokens become seconds."""
 
 RESAMPLES = 1000
 SEED = 20240229
@@ -67,7 +68,7 @@ class MatchedResult:
     best: pd.DataFrame
     crossovers: pd.DataFrame
     scores: pd.DataFrame
-    mapping: Mapping = "seconds"
+    mapping: TimeMapping = "seconds"
     notes: tuple[str, ...] = ()
 
 
@@ -108,7 +109,7 @@ def match(
     budgets: Sequence[int] = (),
     *,
     time_limits_seconds: Sequence[float] = (),
-    mapping: Mapping = "seconds",
+    mapping: TimeMapping = "seconds",
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> MatchedResult:
@@ -284,7 +285,7 @@ def _choices(
     return choices
 
 
-def _seconds(pace: Pace, choice: _Choice, mapping: Mapping) -> float:
+def _seconds(pace: Pace, choice: _Choice, mapping: TimeMapping) -> float:
     if mapping == "ratio":
         return choice.tokens * pace.decode_seconds
     return pace.seconds(choice.mean_prompt_tokens, choice.tokens)

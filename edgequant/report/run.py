@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgequant import __version__
 from edgequant.core.artefact import FileRecord, file_records, write_json
 from edgequant.core.errors import ArtefactError
 from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
 from edgequant.core.tables import read_table
+from edgequant.core.version import __version__
 from edgequant.latency.pace import Pace
 from edgequant.matching.files import read_matched
-from edgequant.matching.match import RESAMPLES, SEED, Mapping, MatchedResult
+from edgequant.matching.match import RESAMPLES, SEED, MatchedResult, TimeMapping
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class PromptRecord(_Record):
 class MatchRecord(_Record):
     """How answers and seconds were joined."""
 
-    mapping: Mapping = "seconds"
+    mapping: TimeMapping = "seconds"
     resamples: int = RESAMPLES
     seed: int = SEED
     notes: list[str] = Field(default_factory=list)
