@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgequant.cli.output import echo, print_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from edgequant.matching.match import MatchedResult
 
 _COLUMNS = (
@@ -36,6 +34,7 @@ def print_matched(
         source_label: what the seconds of a latency source are, in words.
         marked: quantization to its name as it stands in a row, where it is known what files hold.
     """
+    from edgequant.core.tables import records
     from edgequant.report.words import describe_crossovers, nothing_right
 
     nothing = nothing_right(result.scores, result.matched)
@@ -43,13 +42,15 @@ def print_matched(
         echo(nothing)
         _print_notes(result)
         return
-    sources = result.best["latency_source"].unique()
+    best = records(result.best)
+    crossovers, matched = records(result.crossovers), records(result.matched)
+    sources = list(dict.fromkeys(row["latency_source"] for row in best))
     for source in sources:
-        best = result.best[result.best["latency_source"] == source]
-        _print_best(best, source_label, marked or {})
+        of_source = [row for row in best if row["latency_source"] == source]
+        _print_best(of_source, source_label(source), marked or {})
     for source in sources:
         echo(f"Crossovers, {source_label(source)}:")
-        sentences = describe_crossovers(result.crossovers, source, result.matched)
+        sentences = describe_crossovers(crossovers, source, matched)
         for sentence in sentences or ["none beyond chance"]:
             echo(f"  {sentence}")
     _print_notes(result)
@@ -61,14 +62,12 @@ def _print_notes(result: MatchedResult) -> None:
 
 
 def _print_best(
-    best: pd.DataFrame, source_label: Callable[[str], str], marked: Mapping[str, str]
+    best: Sequence[dict[str, Any]], source_label: str, marked: Mapping[str, str]
 ) -> None:
-    from edgequant.core.tables import records
-
     print_table(
         _COLUMNS,
-        [_best_row(row, marked) for row in records(best)],
-        title=f"Best choices, {source_label(best['latency_source'].iloc[0])}",
+        [_best_row(row, marked) for row in best],
+        title=f"Best choices, {source_label}",
     )
 
 

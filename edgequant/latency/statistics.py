@@ -8,7 +8,7 @@ largest value.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgequant.core.errors import DataFrameError
+from edgequant.core.tables import records
 from edgequant.latency.frame import with_all_columns
 
 if TYPE_CHECKING:
@@ -32,6 +33,23 @@ CONFIDENCE = 0.95
 BOOTSTRAP_RESAMPLES = 4000
 BOOTSTRAP_SEED = 20240607
 
+_Row = Mapping[str, Any]
+# What a summary is made of.
+_COLUMNS = (
+    "quantization",
+    "repeat",
+    "phase",
+    "seconds",
+    "prompt_tokens",
+    "major_faults",
+    "read_bytes",
+    "resident_bytes",
+    "frequency_hz",
+    "temperature_celsius",
+    "failed",
+    "error",
+    "latency_source",
+)
 Floats = npt.NDArray[np.float64]
 
 
@@ -166,17 +184,12 @@ def summarize(frame: pd.DataFrame) -> list[LatencySummary]:
     Raises:
         DataFrameError: needed columns are missing, or a time is negative or not a number.
     """
-    table = with_all_columns(frame)
-    return [
-        _summarize_one(str(name), group)
-        for name, group in table.groupby("quantization", sort=False)
-    ]
+    return [_summarize_one(name, rows) for name, rows in _by_quantization(frame).items()]
 
 
 def decode_seconds(frame: pd.DataFrame, quantization: str) -> Floats:
     """Seconds of every decoded token of one quantization, all repeats one after another."""
-    table = with_all_columns(frame)
-    return _seconds(table[table["quantization"] == quantization], "decode")
+    return _seconds(_by_quantization(frame).get(quantization, []), "decode")
 
 
 def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
@@ -192,11 +205,7 @@ def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
     Raises:
         DataFrameError: the reference has no times.
     """
-    table = with_all_columns(frame)
-    series = {
-        str(name): _seconds(rows, "decode")
-        for name, rows in table.groupby("quantization", sort=False)
-    }
+    series = {name: _seconds(rows, "decode") for name, rows in _by_quantization(frame).items()}
     series = {name: values for name, values in series.items() if len(values)}
     if not series:
         return []
@@ -218,24 +227,37 @@ def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
     ]
 
 
-def _summarize_one(quantization: str, group: pd.DataFrame) -> LatencySummary:
-    good = group[~group["failed"]]
-    failed = group[group["failed"]]
-    decode = good[good["phase"] == "decode"]
-    prefill = good[good["phase"] == "prefill"]
+def _by_quantization(frame: pd.DataFrame) -> dict[str, list[_Row]]:
+    """The rows as plain values: quicker than a filter of a frame for each number that is wanted."""
+    groups: dict[str, list[_Row]] = {}
+    for row in records(with_all_columns(frame)[list(_COLUMNS)]):
+        groups.setdefault(row["quantization"], []).append(row)
+    return groups
+
+
+def _summarize_one(quantization: str, group: Sequence[_Row]) -> LatencySummary:
+    good = [row for row in group if not row["failed"]]
+    failed = [row for row in group if row["failed"]]
+    decode = [row for row in good if row["phase"] == "decode"]
+    prefill = [row for row in good if row["phase"] == "prefill"]
     times = _seconds(good, "decode")
     repeat_medians = [
-        median(_seconds(one, "decode"))
-        for _, one in decode.groupby("repeat", sort=False, dropna=False)
+        median(_seconds([row for row in decode if row["repeat"] == repeat], "decode"))
+        for repeat in _repeats(decode)
     ]
-    prompts = prefill[prefill["prompt_tokens"] > 0]
-    reasons = _doubts(times, repeat_medians, failed_repeats=failed["repeat"].nunique(dropna=False))
+    paces = [
+        row["seconds"] / row["prompt_tokens"]
+        for row in prefill
+        if row["prompt_tokens"] and row["seconds"] is not None
+    ]
+    failed_repeats = len(_repeats(failed))
+    reasons = _doubts(times, repeat_medians, failed_repeats=failed_repeats)
     middle = median(times) if len(times) else None
     return LatencySummary(
         quantization=quantization,
         n=len(times),
-        repeats=group["repeat"].nunique(dropna=False),
-        failed_repeats=failed["repeat"].nunique(dropna=False),
+        repeats=len(_repeats(group)),
+        failed_repeats=failed_repeats,
         median_seconds=middle,
         median_interval=median_interval(times) if len(times) else None,
         p90_seconds=quantile(times, 0.90) if len(times) else None,
@@ -244,17 +266,17 @@ def _summarize_one(quantization: str, group: pd.DataFrame) -> LatencySummary:
         repeat_spread=_repeat_spread(repeat_medians, middle),
         reliable=not reasons,
         unreliable_because="; ".join(reasons) or None,
-        ttft_seconds=_middle(prefill["seconds"]),
-        prompt_tokens=_whole(_middle(prefill["prompt_tokens"])),
-        prefill_seconds_per_token=_middle(prompts["seconds"] / prompts["prompt_tokens"]),
-        load_seconds=_middle(good[good["phase"] == "load"]["seconds"]),
-        resident_bytes=_whole(_highest(good["resident_bytes"])),
-        major_faults_per_token=_mean(decode["major_faults"]),
-        read_bytes_per_token=_mean(decode["read_bytes"]),
-        frequency_hz=_middle(decode["frequency_hz"]),
-        temperature_celsius=_highest(good["temperature_celsius"]),
-        latency_source=_first(group["latency_source"]),
-        error=_first(failed["error"]),
+        ttft_seconds=_middle(_kept(prefill, "seconds")),
+        prompt_tokens=_whole(_middle(_kept(prefill, "prompt_tokens"))),
+        prefill_seconds_per_token=_middle(np.array(paces)),
+        load_seconds=_middle(_kept([row for row in good if row["phase"] == "load"], "seconds")),
+        resident_bytes=_whole(_highest(_kept(good, "resident_bytes"))),
+        major_faults_per_token=_mean(_kept(decode, "major_faults")),
+        read_bytes_per_token=_mean(_kept(decode, "read_bytes")),
+        frequency_hz=_middle(_kept(decode, "frequency_hz")),
+        temperature_celsius=_highest(_kept(good, "temperature_celsius")),
+        latency_source=_first(group, "latency_source"),
+        error=_first(failed, "error"),
     )
 
 
@@ -282,18 +304,22 @@ def _repeat_spread(repeat_medians: list[float], middle: float | None) -> float |
     return width / middle if middle > 0 else math.inf
 
 
-def _seconds(table: pd.DataFrame, phase: str) -> Floats:
-    rows = table[(table["phase"] == phase) & ~table["failed"]]
-    times = _kept(rows["seconds"])
+def _repeats(rows: Sequence[_Row]) -> set[int | None]:
+    return {row["repeat"] for row in rows}
+
+
+def _seconds(rows: Sequence[_Row], phase: str) -> Floats:
+    of_phase = [row for row in rows if row["phase"] == phase and not row["failed"]]
+    times = _kept(of_phase, "seconds")
     if not np.all(np.isfinite(times)) or np.any(times < 0):
-        name = rows["quantization"].iloc[0]
+        name = of_phase[0]["quantization"]
         raise DataFrameError(f"a {phase} time of {name} is negative or not a number")
     return times
 
 
-def _kept(column: pd.Series[Any]) -> Floats:
-    """The cells that are not empty."""
-    return column.dropna().to_numpy(dtype=np.float64)
+def _kept(rows: Sequence[_Row], column: str) -> Floats:
+    """A column's cells that are not empty."""
+    return np.array([v for row in rows if (v := row[column]) is not None], dtype=np.float64)
 
 
 def _finite(values: Sequence[float] | Floats) -> Floats:
@@ -315,18 +341,15 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def _middle(column: pd.Series[Any]) -> float | None:
-    kept = _kept(column)
+def _middle(kept: Floats) -> float | None:
     return float(np.median(kept)) if len(kept) else None
 
 
-def _mean(column: pd.Series[Any]) -> float | None:
-    kept = _kept(column)
+def _mean(kept: Floats) -> float | None:
     return float(kept.mean()) if len(kept) else None
 
 
-def _highest(column: pd.Series[Any]) -> float | None:
-    kept = _kept(column)
+def _highest(kept: Floats) -> float | None:
     return float(kept.max()) if len(kept) else None
 
 
@@ -334,6 +357,5 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _first(column: pd.Series[Any]) -> str | None:
-    kept = column.dropna()
-    return str(kept.iloc[0]) if len(kept) else None
+def _first(rows: Sequence[_Row], column: str) -> str | None:
+    return next((str(v) for row in rows if (v := row[column]) is not None), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from edgequant.answers.strategies.strategy import Outcome
 from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import check_table, records
-from edgequant.matching.graders.boxed import Grade, box_events_by_token, grade
+from edgequant.matching.graders.boxed import BoxEvent, Grade, box_events, box_events_by_token, grade
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,12 +76,9 @@ class AnswerGroup:
 
     def correct(self, budgets: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Right or wrong under each hard budget in tokens; shape (n, len(budgets))."""
-        wanted = np.asarray(budgets, dtype=np.int64)
-        result = np.zeros((len(self.changes), len(wanted)), dtype=np.bool_)
-        for row, changes in enumerate(self.changes):
-            # Right after an odd number of changes.
-            result[row] = np.searchsorted(changes, wanted, side="right") % 2 == 1
-        return result
+        # Right after an odd number of changes.
+        right = [[bisect_right(changes, b) % 2 == 1 for b in budgets] for changes in self.changes]
+        return np.array(right, dtype=np.bool_).reshape(len(self.changes), len(budgets))
 
 
 def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[AnswerGroup]:
@@ -152,8 +150,9 @@ def _grade_group(
             raise DataFrameError(
                 f"{where}: {len(pieces)} token_texts for {len(row['token_ids'])} token_ids"
             )
-        changes.append(_changes(_cut_to_text(pieces, text, where), expected))
-        grades.append(grade(text))
+        cut, events = _cut_to_text(pieces, text, where), box_events(text)
+        changes.append(_changes(box_events_by_token(cut, events), expected))
+        grades.append(grade(text, events))
         expected_answers.append(expected)
     return AnswerGroup(
         *key,
@@ -183,10 +182,10 @@ def _cut_to_text(pieces: list[str], text: str, where: str) -> list[str]:
     return cut
 
 
-def _changes(pieces: list[str], expected: int) -> tuple[int, ...]:
+def _changes(events: Sequence[BoxEvent], expected: int) -> tuple[int, ...]:
     changes: list[int] = []
     was_right = False
-    for event in box_events_by_token(pieces):
+    for event in events:
         is_right = event.value == expected
         if is_right != was_right:
             changes.append(event.end)

@@ -16,6 +16,7 @@ from edgequant.answers.strategies.registry import strategies
 from edgequant.answers.strategies.stated import NAME as STATED
 from edgequant.answers.strategies.truncate import NAME as TRUNCATE
 from edgequant.core.errors import ToolMissingError
+from edgequant.core.schemas import MATCHED
 from edgequant.core.tables import records
 from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import (
@@ -28,7 +29,7 @@ from edgequant.report.style import (
     duration,
     tick_duration,
 )
-from edgequant.report.words import crossovers_at_the_top
+from edgequant.report.words import Row, crossovers_at_the_top
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,8 @@ class Figure:
         title: what it shows, one line.
         description: what a reader who cannot see it needs to know.
         svg: a whole SVG file.
-        data: what was drawn.
+        columns: of what was drawn.
+        rows: what was drawn, as plain values; a row may hold more than the columns.
     """
 
     name: str
@@ -83,7 +85,8 @@ class Figure:
     title: str
     description: str
     svg: str
-    data: pd.DataFrame
+    columns: Sequence[str]
+    rows: Sequence[Row]
 
     def inline(self) -> str:
         """The SVG for inside the page: its inks follow the page's theme, its ids are its own."""
@@ -107,8 +110,8 @@ class Figure:
 
 
 def draw_figures(
-    matched: pd.DataFrame,
-    crossovers: pd.DataFrame,
+    matched: Sequence[Row],
+    crossovers: Sequence[Row],
     latency: pd.DataFrame,
     styles: Mapping[str, SeriesStyle],
     latency_source: str,
@@ -116,8 +119,8 @@ def draw_figures(
     """Draw all figures of a report.
 
     Args:
-        matched: accuracy against seconds, see :data:`edgequant.core.schemas.MATCHED`.
-        crossovers: see :data:`edgequant.core.schemas.CROSSOVERS`.
+        matched: rows of accuracy against seconds, see :data:`edgequant.core.schemas.MATCHED`.
+        crossovers: rows, see :data:`edgequant.core.schemas.CROSSOVERS`.
         latency: one row for each token.
         styles: one for each quantization, in the order of the legends.
         latency_source: label of the latency rows.
@@ -230,14 +233,19 @@ def _latency_figures(
     latency: pd.DataFrame, styles: Mapping[str, SeriesStyle], source: str
 ) -> Iterator[Figure]:
     """The share of tokens that were generated within a time."""
-    decode = latency[(latency["phase"] == "decode") & latency["seconds"].notna()]
-    present = [q for q in styles if q in set(decode["quantization"].to_list())]
+    columns = [c for c in ("quantization", "repeat", "index", "seconds") if c in latency.columns]
+    decode = [
+        row
+        for row in records(latency[[*columns, "phase"]])
+        if row["phase"] == "decode" and row["seconds"] is not None
+    ]
+    present = _present(decode, styles)
     if not present:
         return
     figure, axes = _axes(legend_rows=_legend_rows(len(present)))
     handles, low, high = [], math.inf, 0.0
     for name in present:
-        values = np.sort(_floats(decode[decode["quantization"] == name]["seconds"]))
+        values = np.sort(_floats(_of(decode, name), "seconds"))
         shares = np.arange(1, len(values) + 1) / len(values)
         style = styles[name]
         axes.step(
@@ -267,9 +275,8 @@ def _latency_figures(
         title="Share of tokens decoded within a time; the mark is the median",
         description="Distribution of the seconds per decoded token of each quantization.",
         svg=_svg(figure),
-        data=decode[
-            [c for c in ("quantization", "repeat", "index", "seconds") if c in decode.columns]
-        ],
+        columns=columns,
+        rows=decode,
     )
 
 
@@ -285,28 +292,30 @@ def _fine_seconds_axis(axes: Any, low: float, high: float) -> None:
     _log_axis(axes, low, high, [float(f"{t:.6g}") for t in ticks], tick_duration)
 
 
-def _one_source(matched: pd.DataFrame) -> pd.DataFrame:
+_ACCURACY_COLUMNS = [c for c in MATCHED.columns if c not in ("seconds", "latency_source")]
+
+
+def _one_source(matched: Sequence[Row]) -> list[Row]:
     """Rows of each budget once: accuracy does not depend on where seconds come from."""
-    key = ["quantization", "prompt", "strategy", "budget_tokens"]
-    once = matched.drop_duplicates(key, keep="first")
-    # Strategies in the order of their registry, as matching has them.
+    # Strategies in the order of their registry, as matching has them; "no limit" comes last.
     order = {name: place for place, name in enumerate(strategies())}
-    return (
-        once.assign(place=once["strategy"].map(order))
-        .sort_values(["quantization", "prompt", "place", "budget_tokens"], na_position="last")
-        .drop(columns="place")
-    )
+    once: dict[tuple[str, str, int, float], Row] = {}
+    for row in matched:
+        budget = math.inf if row["budget_tokens"] is None else row["budget_tokens"]
+        key = (row["quantization"], row["prompt"], order.get(row["strategy"], len(order)), budget)
+        once.setdefault(key, row)
+    return [once[key] for key in sorted(once)]
 
 
-def _token_figures(matched: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
+def _token_figures(matched: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     rows = _one_source(matched)
-    for prompt in sorted(set(rows["prompt"].to_list())):
-        data = rows[rows["prompt"] == prompt].drop(columns=["seconds", "latency_source"])
-        # "No limit" is the last budget's accuracy over again.
-        limited = data[data["budget_tokens"].notna()]
+    for prompt in sorted({row["prompt"] for row in rows}):
+        data = [row for row in rows if row["prompt"] == prompt]
         svg = _accuracy_svg(
-            limited.assign(x=limited["budget_tokens"]),
+            # "No limit" is the last budget's accuracy over again.
+            [row for row in data if row["budget_tokens"] is not None],
             styles,
+            x="budget_tokens",
             label="Token budget",
             seconds=False,
         )
@@ -317,16 +326,17 @@ def _token_figures(matched: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> 
             description=f"Accuracy against the token budget for the prompt {prompt}, one line for "
             "each quantization, with 95 % intervals.",
             svg=svg,
-            data=data,
+            columns=_ACCURACY_COLUMNS,
+            rows=data,
         )
 
 
 def _second_figures(
-    matched: pd.DataFrame, crossovers: pd.DataFrame, styles: Mapping[str, SeriesStyle]
+    matched: Sequence[Row], crossovers: Sequence[Row], styles: Mapping[str, SeriesStyle]
 ) -> Iterator[Figure]:
-    for source in matched["latency_source"].unique():
-        of_source = matched[matched["latency_source"] == source]
-        marks = crossovers[(crossovers["latency_source"] == source) & crossovers["confident"]]
+    for source in dict.fromkeys(row["latency_source"] for row in matched):
+        of_source = [row for row in matched if row["latency_source"] == source]
+        marks = [r for r in crossovers if r["latency_source"] == source and r["confident"]]
         label = SOURCE_LABELS.get(source, source)
         axis = f"Seconds for an answer ({label.lower()})"
         envelope = best_within_time(of_source)
@@ -338,14 +348,15 @@ def _second_figures(
             f"for each quantization, {label}.",
             svg=_envelope_svg(
                 envelope,
-                crossovers_at_the_top(marks[marks["prompt"] == ANY_PROMPT], of_source),
+                crossovers_at_the_top([m for m in marks if m["prompt"] == ANY_PROMPT], of_source),
                 styles,
                 axis,
             ),
-            data=envelope,
+            columns=list(MATCHED.columns),
+            rows=envelope,
         )
-        for prompt in sorted(set(of_source["prompt"].to_list())):
-            data = of_source[of_source["prompt"] == prompt]
+        for prompt in sorted({row["prompt"] for row in of_source}):
+            data = [row for row in of_source if row["prompt"] == prompt]
             yield Figure(
                 name=f"accuracy-seconds-{_slug(source)}-{_slug(prompt)}",
                 group=f"seconds-{source}",
@@ -353,95 +364,113 @@ def _second_figures(
                 description=f"Accuracy against the seconds of an answer for the prompt {prompt}, "
                 f"one line for each quantization, with 95 % intervals, {label}.",
                 svg=_accuracy_svg(
-                    data.assign(x=data["seconds"]),
+                    data,
                     styles,
+                    x="seconds",
                     label=axis,
                     seconds=True,
                     marks=crossovers_at_the_top(
-                        marks[(marks["prompt"] == prompt) & (marks["strategy"] == TRUNCATE)],
-                        data[data["strategy"] == TRUNCATE],
+                        [m for m in _truncated(marks) if m["prompt"] == prompt],
+                        _truncated(data),
                     ),
                 ),
-                data=data,
+                columns=list(MATCHED.columns),
+                rows=data,
             )
 
 
-def best_within_time(matched: pd.DataFrame) -> pd.DataFrame:
+def best_within_time(matched: Sequence[Row]) -> list[Row]:
     """For each quantization the choices that beat every quicker one, by seconds."""
-    ordered = matched.sort_values(
-        ["quantization", "seconds", "accuracy"], ascending=[True, True, False], na_position="last"
-    )
-    so_far = ordered.groupby("quantization")["accuracy"].cummax()
-    earlier = so_far.groupby(ordered["quantization"]).shift(1).fillna(0.0)
-    return ordered[ordered["accuracy"] > earlier]
+    best: list[Row] = []
+    so_far: dict[str, float] = {}
+    for row in sorted(matched, key=lambda r: (r["quantization"], r["seconds"], -r["accuracy"])):
+        if row["accuracy"] > so_far.get(row["quantization"], 0.0):
+            so_far[row["quantization"]] = row["accuracy"]
+            best.append(row)
+    return best
+
+
+def _present(rows: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> list[str]:
+    """The quantizations of the rows, in the order of the legends."""
+    names = {row["quantization"] for row in rows}
+    return [name for name in styles if name in names]
+
+
+def _of(rows: Sequence[Row], quantization: str) -> list[Row]:
+    return [row for row in rows if row["quantization"] == quantization]
+
+
+def _truncated(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["strategy"] == TRUNCATE]
 
 
 def _accuracy_svg(
-    data: pd.DataFrame,
+    data: Sequence[Row],
     styles: Mapping[str, SeriesStyle],
     *,
+    x: str,
     label: str,
     seconds: bool,
-    marks: pd.DataFrame | None = None,
+    marks: Sequence[Row] | None = None,
 ) -> str:
-    present = [q for q in styles if q in set(data["quantization"].to_list())]
-    told = data[data["strategy"] != TRUNCATE]
+    present = _present(data, styles)
+    told = [row for row in data if row["strategy"] != TRUNCATE]
     figure, axes = _axes(legend_rows=_legend_rows(len(present) + (len(told) > 0)))
     for name in present:
         style = styles[name]
-        line = data[(data["quantization"] == name) & (data["strategy"] == TRUNCATE)]
-        line = line.sort_values("x", kind="stable")
-        _band(axes, line, style)
-        axes.plot(
-            _floats(line["x"]), _floats(line["accuracy"]), color=style.colour,
-            linestyle=style.dash, linewidth=1.8,
-        )  # fmt: skip
-        if len(line):
+        line = sorted(_of(_truncated(data), name), key=lambda row: row[x])
+        places, accuracy = _floats(line, x), _floats(line, "accuracy")
+        _band(axes, line, places, style)
+        axes.plot(places, accuracy, color=style.colour, linestyle=style.dash, linewidth=1.8)
+        if line:
             axes.plot(
-                _floats(line["x"])[-1:], _floats(line["accuracy"])[-1:], color=style.colour,
-                marker=style.marker, markersize=5,
-            )  # fmt: skip
-        points = told[told["quantization"] == name]
-        _points(axes, points, _floats(points["x"]), style, hollow=True)
-    answering = data[data["accuracy"] > 0]["x"]
-    low = float(_smallest(answering, data["x"]))
-    high = float(data["x"].max())
+                places[-1:], accuracy[-1:], color=style.colour, marker=style.marker, markersize=5
+            )
+        points = _of(told, name)
+        _points(axes, points, _floats(points, x), style, hollow=True)
+    low = _smallest([r[x] for r in data if r["accuracy"] > 0] or [r[x] for r in data])
+    high = float(max(row[x] for row in data))
     if seconds:
         _seconds_axis(axes, low / 1.25, high * 1.12)
     else:
         _log_axis(axes, low / 1.25, high * 1.12, [2.0**k for k in range(16)], lambda t: f"{t:.0f}")
-    _percent_axis(axes, float(data["accuracy_high"].max()))
+    _percent_axis(axes, _highest(data))
     axes.set_xlabel(label)
     if marks is not None:
         _mark_crossovers(axes, marks)
     handles = [_handle(q, styles[q]) for q in present]
-    _legend(figure, [*handles, _stated_handle()] if len(told) else handles)
+    _legend(figure, [*handles, _stated_handle()] if told else handles)
     return _svg(figure)
 
 
-def _smallest(values: pd.Series[Any], otherwise: pd.Series[Any]) -> float:
-    chosen = values if len(values) else otherwise
-    chosen = chosen[chosen > 0]
-    return float(chosen.min()) if len(chosen) else 1.0
+def _smallest(values: Sequence[float]) -> float:
+    return float(min((value for value in values if value > 0), default=1.0))
 
 
-def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    return column.to_numpy(dtype=np.float64)
+def _highest(rows: Sequence[Row]) -> float:
+    """The upper end of the highest interval."""
+    return float(max(row["accuracy_high"] for row in rows))
 
 
-def _band(axes: Any, line: pd.DataFrame, style: SeriesStyle, step: str | None = None) -> None:
+def _floats(rows: Sequence[Row], column: str) -> npt.NDArray[np.float64]:
+    return np.array([row[column] for row in rows], dtype=np.float64)
+
+
+def _band(
+    axes: Any, line: Sequence[Row], x: Any, style: SeriesStyle, step: str | None = None
+) -> None:
     axes.fill_between(
-        _floats(line["x"]), _floats(line["accuracy_low"]), _floats(line["accuracy_high"]),
+        x, _floats(line, "accuracy_low"), _floats(line, "accuracy_high"),
         color=style.colour, alpha=0.13, linewidth=0, step=step,
     )  # fmt: skip
 
 
-def _points(axes: Any, rows: pd.DataFrame, x: Any, style: SeriesStyle, *, hollow: bool) -> None:
-    if not len(rows):
+def _points(axes: Any, rows: Sequence[Row], x: Any, style: SeriesStyle, *, hollow: bool) -> None:
+    if not rows:
         return
-    accuracy = _floats(rows["accuracy"])
+    accuracy = _floats(rows, "accuracy")
     errors = np.stack(
-        [accuracy - _floats(rows["accuracy_low"]), _floats(rows["accuracy_high"]) - accuracy]
+        [accuracy - _floats(rows, "accuracy_low"), _floats(rows, "accuracy_high") - accuracy]
     )
     axes.errorbar(
         x, accuracy, yerr=np.maximum(errors, 0), fmt=style.marker, color=style.colour, markersize=5,
@@ -451,40 +480,37 @@ def _points(axes: Any, rows: pd.DataFrame, x: Any, style: SeriesStyle, *, hollow
 
 
 def _envelope_svg(
-    envelope: pd.DataFrame, marks: pd.DataFrame, styles: Mapping[str, SeriesStyle], label: str
+    envelope: Sequence[Row], marks: Sequence[Row], styles: Mapping[str, SeriesStyle], label: str
 ) -> str:
-    import pandas as pd
-
-    present = [q for q in styles if q in set(envelope["quantization"].to_list())]
+    present = _present(envelope, styles)
     figure, axes = _axes(legend_rows=_legend_rows(len(present)))
     if not present:
         axes.text(0.5, 0.5, "no right answer", transform=axes.transAxes, ha="center")
         return _svg(figure)
-    low = float(envelope["seconds"].min()) / 1.25
-    high = float(envelope["seconds"].max()) * 1.5
+    seconds = [row["seconds"] for row in envelope]
+    low, high = min(seconds) / 1.25, max(seconds) * 1.5
     low = low if low > 0 else high / 1000
     for name in present:
-        rows = envelope[envelope["quantization"] == name].sort_values("seconds", kind="stable")
-        rows = rows.assign(x=rows["seconds"])
+        rows = _of(envelope, name)
         # What the last choice reaches, it also reaches with more time.
-        line = pd.concat([rows, rows.tail(1).assign(x=high)])
+        line, x = [*rows, rows[-1]], [*_floats(rows, "seconds"), high]
         style = styles[name]
-        _band(axes, line, style, step="post")
+        _band(axes, line, x, style, step="post")
         axes.step(
-            _floats(line["x"]), _floats(line["accuracy"]), where="post", color=style.colour,
+            x, _floats(line, "accuracy"), where="post", color=style.colour,
             linestyle=style.dash, linewidth=2,
         )  # fmt: skip
     _seconds_axis(axes, low, high)
-    _percent_axis(axes, float(envelope["accuracy_high"].max()))
+    _percent_axis(axes, _highest(envelope))
     axes.set_xlabel(label)
     _mark_crossovers(axes, marks)
     _legend(figure, [_handle(q, styles[q], marker=False) for q in present])
     return _svg(figure)
 
 
-def _mark_crossovers(axes: Any, marks: pd.DataFrame) -> None:
+def _mark_crossovers(axes: Any, marks: Sequence[Row]) -> None:
     """A line where a lead changes hands beyond chance, its 95 % interval in grey."""
-    shown = records(marks.sort_values("seconds", kind="stable").head(4))
+    shown = sorted(marks, key=lambda mark: mark["seconds"])[:4]
     if not shown:
         return
     # Room above the data for the labels.
@@ -515,44 +541,44 @@ def _position(axes: Any, seconds: float) -> float:
     return (math.log(max(seconds, 1e-12)) - low) / (high - low)
 
 
-def _stated_figures(matched: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
+def _stated_figures(matched: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     """The same budget, told to the model or only cut."""
-    rows = _one_source(matched)
-    rows = rows[rows["budget_tokens"].notna() & rows["strategy"].isin([TRUNCATE, STATED])]
-    for prompt in sorted(set(rows[rows["strategy"] == STATED]["prompt"])):
-        of_prompt = rows[rows["prompt"] == prompt].drop(columns=["seconds", "latency_source"])
-        budgets = sorted(set(of_prompt[of_prompt["strategy"] == STATED]["budget_tokens"]))
-        data = of_prompt[of_prompt["budget_tokens"].isin(budgets)]
-        present = [q for q in styles if q in set(data["quantization"].to_list())]
+    rows = [
+        row
+        for row in _one_source(matched)
+        if row["budget_tokens"] is not None and row["strategy"] in (TRUNCATE, STATED)
+    ]
+    stated = [row for row in rows if row["strategy"] == STATED]
+    for prompt in sorted({row["prompt"] for row in stated}):
+        budgets = sorted({row["budget_tokens"] for row in stated if row["prompt"] == prompt})
+        data = [r for r in rows if r["prompt"] == prompt and r["budget_tokens"] in budgets]
+        present = _present(data, styles)
         figure, axes = _axes(legend_rows=_legend_rows(len(present) + 1))
         for index, name in enumerate(present):
             style = styles[name]
             offset = (index - (len(present) - 1) / 2) * 0.75 / max(len(present), 2)
             both = {
-                strategy: data[
-                    (data["quantization"] == name) & (data["strategy"] == strategy)
-                ].sort_values("budget_tokens")
+                strategy: {
+                    r["budget_tokens"]: r for r in _of(data, name) if r["strategy"] == strategy
+                }
                 for strategy in (TRUNCATE, STATED)
             }
             for place, budget in enumerate(budgets):
-                pair = [
-                    list(frame[frame["budget_tokens"] == budget]["accuracy"])
-                    for frame in both.values()
-                ]
-                if all(pair):
+                pair = [told[budget]["accuracy"] for told in both.values() if budget in told]
+                if len(pair) == 2:
                     axes.plot(
                         [place + offset - 0.04, place + offset + 0.04],
-                        [pair[0][0], pair[1][0]],
+                        pair,
                         color=style.colour, linewidth=1.4, alpha=0.6,
                     )  # fmt: skip
             for strategy, shift in ((TRUNCATE, -0.04), (STATED, 0.04)):
                 points = both[strategy]
-                x = [budgets.index(b) + offset + shift for b in points["budget_tokens"]]
-                _points(axes, points, x, style, hollow=strategy == STATED)
+                x = [budgets.index(budget) + offset + shift for budget in points]
+                _points(axes, list(points.values()), x, style, hollow=strategy == STATED)
         axes.set_xticks(range(len(budgets)), [str(b) for b in budgets])
         axes.grid(axis="x", visible=False)
         axes.set_xlabel("Token budget")
-        _percent_axis(axes, float(data["accuracy_high"].max()))
+        _percent_axis(axes, _highest(data))
         _legend(figure, [*(_handle(q, styles[q]) for q in present), _stated_handle()])
         yield Figure(
             name=f"stated-{_slug(prompt)}",
@@ -560,7 +586,8 @@ def _stated_figures(matched: pd.DataFrame, styles: Mapping[str, SeriesStyle]) ->
             title=f"Prompt “{prompt}”: the budget only cut (filled) or also told (hollow)",
             description=f"Accuracy at a budget with and without telling the model: {prompt}.",
             svg=_svg(figure),
-            data=data,
+            columns=_ACCURACY_COLUMNS,
+            rows=data,
         )
 
 

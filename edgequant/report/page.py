@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgequant.core.errors import ToolMissingError
-from edgequant.core.tables import csv_text, records, values
+from edgequant.core.tables import records, rows_csv_text, values
 from edgequant.latency.pace import Pace
 from edgequant.latency.statistics import LatencySummary, summarize
 from edgequant.matching.match import ANY_PROMPT, order_quantizations
@@ -28,6 +27,7 @@ from edgequant.report.style import (
     tick_duration,
 )
 from edgequant.report.words import (
+    Row,
     budget_words,
     crossovers_at_the_top,
     describe_crossovers,
@@ -38,9 +38,6 @@ from edgequant.report.words import (
     label,
     nothing_right,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FIGURES_FOLDER = "figures"
 _WHAT_IFS = ("predicted", "study")
@@ -57,13 +54,13 @@ class SourceView:
     headline: list[str]
     crossovers: list[str]
     prompt_crossovers: list[str]
-    crossover_rows: list[dict[str, object]]
+    crossover_rows: Sequence[Row]
     uncertain: list[str]
     more: bool
     why: str | None
     notes: list[str]
     note_of: dict[str, str]
-    best: list[dict[str, object]]
+    best: Sequence[Row]
     paces: list[Pace]
     overview: list[Figure]
     figures: list[Figure]
@@ -89,7 +86,7 @@ def write_report(out: Path, inputs: ReportInputs) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
         _write(folder / f"{figure.name}.svg", figure.svg)
-        _write(folder / f"{figure.name}.csv", csv_text(figure.data))
+        _write(folder / f"{figure.name}.csv", rows_csv_text(figure.columns, figure.rows))
     path = out / REPORT_NAME
     _write(path, page)
     return path
@@ -134,6 +131,7 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
     manifest = inputs.manifest
     order = _order(inputs)
     summaries = summarize(inputs.latency)
+    scores = records(inputs.matched.scores)
     return environment.get_template("report.html.j2").render(
         manifest=manifest,
         styles=series_styles(order),
@@ -144,21 +142,21 @@ def render_page(inputs: ReportInputs, figures: Sequence[Figure] | None = None) -
         fastest=_fastest(summaries),
         board_label=label(manifest.board.latency_source),
         figures={group: list(members) for group, members in _grouped(drawn).items()},
-        scores=records(inputs.matched.scores),
+        scores=scores,
         nothing=nothing_right(inputs.matched.scores, inputs.matched.matched),
         example=_example(inputs, order),
         profile=_flatten(manifest.board.profile),
         facts=_flatten(manifest.board.facts),
         generation=_flatten(manifest.generation),
         parameters=_flatten(manifest.experiment.parameters),
-        n=max(values(inputs.matched.scores["n"]), default=0),
+        n=max((row["n"] for row in scores), default=0),
     )
 
 
 def _figures(inputs: ReportInputs) -> list[Figure]:
     return draw_figures(
-        inputs.matched.matched,
-        inputs.matched.crossovers,
+        records(inputs.matched.matched),
+        records(inputs.matched.crossovers),
         inputs.latency,
         series_styles(_order(inputs)),
         inputs.manifest.board.latency_source,
@@ -200,17 +198,18 @@ def _sources(
     # Between two names of the same tensors there is no speed to explain.
     again = {m.quantization for m in inputs.manifest.models if m.same_as is not None}
     distinct = [quantization for quantization in order if quantization not in again]
-    names = list(dict.fromkeys(matched.matched["latency_source"].to_list()))
+    points, crossovers, best = map(records, (matched.matched, matched.crossovers, matched.best))
+    names = list(dict.fromkeys(row["latency_source"] for row in points))
     names.sort(key=lambda name: name in _WHAT_IFS)
     views = []
     for name in names:
-        of_source = matched.crossovers[matched.crossovers["latency_source"] == name]
-        sure = of_source[of_source["confident"]]
-        overall = sure[sure["prompt"] == ANY_PROMPT]
-        of_points = matched.matched[matched.matched["latency_source"] == name]
+        of_source = [row for row in crossovers if row["latency_source"] == name]
+        sure = [row for row in of_source if row["confident"]]
+        overall = [row for row in sure if row["prompt"] == ANY_PROMPT]
+        of_points = [row for row in points if row["latency_source"] == name]
         at_the_top = _whole_pairs(overall, crossovers_at_the_top(overall, of_points))
         own_paces = [p for p in paces if p.source == name]
-        own = [q for q in order if q in set(of_points["quantization"].to_list())]
+        own = [q for q in order if q in {row["quantization"] for row in of_points}]
         notes = list(dict.fromkeys(p.note.rstrip(".") for p in own_paces if p.note))
         places = {quantization: place for place, quantization in enumerate(order)}
         views.append(
@@ -219,22 +218,20 @@ def _sources(
                 label=label(name),
                 meaning=_meaning(name, inputs.manifest),
                 what_if=name in _WHAT_IFS,
-                headline=[nothing]
-                if nothing is not None
-                else headline(matched.best, matched.matched, name),
-                crossovers=describe_crossovers(at_the_top, name, matched.matched),
+                headline=[nothing] if nothing is not None else headline(best, points, name),
+                crossovers=describe_crossovers(at_the_top, name, points),
                 prompt_crossovers=describe_prompt_crossovers(sure, name, (own[0], own[-1]))
                 if len(own) == 2
                 else [],
                 more=len(overall) > len(at_the_top),
-                crossover_rows=records(sure),
+                crossover_rows=sure,
                 uncertain=_uncertain(of_source),
                 why=explain_speed(paces, name, distinct, misnamed),
                 notes=notes if len(notes) == 1 else [],
                 note_of={p.quantization: p.note for p in own_paces if p.note}
                 if len(notes) > 1
                 else {},
-                best=records(matched.best[matched.best["latency_source"] == name]),
+                best=[row for row in best if row["latency_source"] == name],
                 paces=sorted(
                     own_paces,
                     key=lambda p: places.get(p.quantization, len(places)),
@@ -255,23 +252,22 @@ def _meaning(source: str, manifest: RunManifest) -> str:
     return SOURCE_MEANINGS.get(source, "")
 
 
-def _whole_pairs(crossovers: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+def _whole_pairs(crossovers: Sequence[Row], chosen: Sequence[Row]) -> list[Row]:
     """All changes of lead between the pairs of the chosen ones."""
-    pairs = set(_pairs(chosen))
-    return crossovers.loc[[pair in pairs for pair in _pairs(crossovers)]]
+    pairs = {_pair(row) for row in chosen}
+    return [row for row in crossovers if _pair(row) in pairs]
 
 
-def _pairs(crossovers: pd.DataFrame) -> list[frozenset[str]]:
-    columns = (crossovers["first_quantization"], crossovers["second_quantization"])
-    return [frozenset(pair) for pair in zip(*columns, strict=True)]
+def _pair(crossover: Row) -> frozenset[str]:
+    return frozenset((crossover["first_quantization"], crossover["second_quantization"]))
 
 
-def _uncertain(crossovers: pd.DataFrame) -> list[str]:
+def _uncertain(crossovers: Sequence[Row]) -> list[str]:
     """Pairs whose curves cross, over all prompts, but by no more than chance."""
-    rows = crossovers[~crossovers["confident"] & (crossovers["prompt"] == ANY_PROMPT)]
     return [
         f"{row['first_quantization']} and {row['second_quantization']} ({row['sign_changes']}×)"
-        for row in records(rows)
+        for row in crossovers
+        if not row["confident"] and row["prompt"] == ANY_PROMPT
     ]
 
 
@@ -280,19 +276,20 @@ def _example(inputs: ReportInputs, order: Sequence[str]) -> dict[str, object] | 
     answers, questions = inputs.answers, inputs.questions
     if answers is None or questions is None:
         return None
-    plain = answers[answers["budget_tokens"].isna()]
-    if plain.empty:
+    plain = answers["budget_tokens"].isna()
+    asked = records(answers.loc[plain, ["question_id", "prompt"]])
+    if not asked:
         return None
-    (first,) = records(plain.sort_values(["question_id", "prompt"], kind="stable").head(1))
+    first = min(asked, key=lambda row: (row["question_id"], row["prompt"]))
+    same = (answers["question_id"] == first["question_id"]) & (answers["prompt"] == first["prompt"])
+    rows = records(answers[plain & same])
     places = {name: place for place, name in enumerate(order)}
-    same = (plain["question_id"] == first["question_id"]) & (plain["prompt"] == first["prompt"])
-    rows = records(plain[same])
     rows.sort(key=lambda row: places.get(row["quantization"], len(places)))
     gold = questions[questions["question_id"] == first["question_id"]]["expected_answer"]
     return {
         "question_id": first["question_id"],
         "prompt": first["prompt"],
-        "rendered": first["rendered_prompt"],
+        "rendered": rows[0]["rendered_prompt"],
         "expected": next(iter(values(gold)), None),
         "answers": [
             {

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgequant.answers.strategies.truncate import NAME as TRUNCATE
-from edgequant.core.tables import records
 from edgequant.latency.pace import Pace
 from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import SOURCE_LABELS, duration, tick_duration
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Row = Mapping[str, Any]
+"""A row of a table as plain values, see :func:`edgequant.core.tables.records`."""
 
 
 def rounded_percent(share: float) -> str:
@@ -73,27 +75,24 @@ def _boxes_words(answers: int, boxed: int, cut_off: int) -> str:
     return f"{text} ({cut_off} were cut off by the limit of their tokens)" if cut_off else text
 
 
-def headline(best: pd.DataFrame, matched: pd.DataFrame, source: str) -> list[str]:
+def headline(best: Sequence[Row], matched: Sequence[Row], source: str) -> list[str]:
     """Which quantization to take within which time, one sentence for each that leads.
 
     A leader stays named for as long as no other one is better beyond chance: the lead of a few
     questions that changes with each time limit is no advice.
 
     Args:
-        best: the table of best choices.
-        matched: accuracy against seconds.
+        best: rows of the table of best choices.
+        matched: rows of accuracy against seconds.
         source: latency source to speak about.
     """
-    rows = [
-        row
-        for row in records(
-            best[best["latency_source"] == source].sort_values("time_limit_seconds", kind="stable")
-        )
-        if row["quantization"] is not None
-    ]
+    rows = sorted(
+        (r for r in _of_source(best, source) if r["quantization"] is not None),
+        key=lambda row: row["time_limit_seconds"],
+    )
     if not rows:
         return ["Within the time limits asked for, nothing answers a question right."]
-    of_source = matched[matched["latency_source"] == source]
+    of_source = _of_source(matched, source)
     sentences = []
     spans = list(_spans(rows))
     for leader, members in spans:
@@ -117,12 +116,16 @@ def headline(best: pd.DataFrame, matched: pd.DataFrame, source: str) -> list[str
     return sentences
 
 
-def _spans(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+def _of_source(rows: Sequence[Row], source: str) -> list[Row]:
+    return [row for row in rows if row["latency_source"] == source]
+
+
+def _spans(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     """The fewest runs of time limits so that in each one quantization is never worse than chance.
 
     Of several such quantizations the one that is the best most often.
     """
-    members: list[Mapping[str, Any]] = []
+    members: list[Row] = []
     able: set[str] = set()
     for row in rows:
         equal = {row["quantization"], *(row["not_distinguishable_from"] or "").split("; ")} - {""}
@@ -134,7 +137,7 @@ def _spans(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mappin
     yield _leader(members, able), members
 
 
-def _leader(members: Sequence[Mapping[str, Any]], able: set[str]) -> str:
+def _leader(members: Sequence[Row], able: set[str]) -> str:
     names = [str(row["quantization"]) for row in members]
     return max(sorted(able), key=lambda name: (names.count(name), -_first(names, name)))
 
@@ -143,20 +146,20 @@ def _first(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def best_choice(
-    matched: pd.DataFrame, quantization: str, limit_seconds: float
-) -> dict[str, Any] | None:
+def best_choice(matched: Sequence[Row], quantization: str, limit_seconds: float) -> Row | None:
     """The most accurate row of a quantization within a time, of equal ones the quickest."""
-    within = matched[
-        (matched["quantization"] == quantization)
-        & (matched["seconds"] <= limit_seconds)
-        & (matched["accuracy"] > 0)
-    ].sort_values(["accuracy", "seconds"], ascending=[False, True])
-    return next(iter(records(within.head(1))), None)
+    within = (
+        row
+        for row in matched
+        if row["quantization"] == quantization
+        and row["seconds"] <= limit_seconds
+        and row["accuracy"] > 0
+    )
+    return min(within, key=lambda row: (-row["accuracy"], row["seconds"]), default=None)
 
 
 def describe_crossovers(
-    crossovers: pd.DataFrame, source: str, matched: pd.DataFrame | None = None
+    crossovers: Sequence[Row], source: str, matched: Sequence[Row] | None = None
 ) -> list[str]:
     """The changes of lead over all prompts and budgets that are beyond chance.
 
@@ -164,32 +167,32 @@ def describe_crossovers(
     before, if there are any.
 
     Args:
-        crossovers: the table of crossovers, or some of its rows.
+        crossovers: rows of the table of crossovers.
         source: latency source to speak about.
-        matched: accuracy against seconds; with it, the choice behind an early lead is named.
+        matched: rows of accuracy against seconds; with them, the choice behind an early lead
+            is named.
     """
-    sure = _confident(crossovers, source)
-    rows = sure[sure["prompt"] == ANY_PROMPT]
-    of_source = None if matched is None else matched[matched["latency_source"] == source]
+    rows = [row for row in _confident(crossovers, source) if row["prompt"] == ANY_PROMPT]
+    of_source = None if matched is None else _of_source(matched, source)
     return [_pair_words(pair, of_source) for pair in _pairs(rows)]
 
 
 def describe_prompt_crossovers(
-    crossovers: pd.DataFrame, source: str, pair: tuple[str, str]
+    crossovers: Sequence[Row], source: str, pair: tuple[str, str]
 ) -> list[str]:
     """Each prompt alone, its answers cut at the budget: where two quantizations change the lead.
 
     Args:
-        crossovers: the table of crossovers.
+        crossovers: rows of the table of crossovers.
         source: latency source to speak about.
         pair: the two quantizations.
     """
-    sure = _confident(crossovers, source)
-    rows = sure[
-        (sure["prompt"] != ANY_PROMPT)
-        & (sure["strategy"] == TRUNCATE)
-        & sure["first_quantization"].isin(pair)
-        & sure["second_quantization"].isin(pair)
+    rows = [
+        row
+        for row in _confident(crossovers, source)
+        if row["prompt"] != ANY_PROMPT
+        and row["strategy"] == TRUNCATE
+        and {row["first_quantization"], row["second_quantization"]} <= set(pair)
     ]
     return [
         f"With “{members[0]['prompt']}” alone, answers cut at the budget: {_pair_words(members)}"
@@ -197,20 +200,20 @@ def describe_prompt_crossovers(
     ]
 
 
-def _confident(crossovers: pd.DataFrame, source: str) -> pd.DataFrame:
-    return crossovers[(crossovers["latency_source"] == source) & crossovers["confident"]]
+def _confident(crossovers: Sequence[Row], source: str) -> list[Row]:
+    return [row for row in _of_source(crossovers, source) if row["confident"]]
 
 
-def _pairs(rows: pd.DataFrame) -> list[list[dict[str, Any]]]:
+def _pairs(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of each prompt and pair, by time; pairs in the order of their last change."""
-    groups: dict[tuple[str, frozenset[str]], list[dict[str, Any]]] = {}
-    for row in records(rows.sort_values("seconds", kind="stable")):
+    groups: dict[tuple[str, frozenset[str]], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["seconds"]):
         pair = frozenset((row["first_quantization"], row["second_quantization"]))
         groups.setdefault((row["prompt"], pair), []).append(row)
     return sorted(groups.values(), key=lambda members: float(members[-1]["seconds"]))
 
 
-def _pair_words(pair: Sequence[Mapping[str, Any]], matched: pd.DataFrame | None = None) -> str:
+def _pair_words(pair: Sequence[Row], matched: Sequence[Row] | None = None) -> str:
     *earlier, last = pair
     winner, loser = last["second_quantization"], last["first_quantization"]
     time = f"{duration(last['seconds'])} (95 % interval: {interval_words(last)})"
@@ -223,7 +226,7 @@ def _pair_words(pair: Sequence[Mapping[str, Any]], matched: pd.DataFrame | None 
     )
 
 
-def _change_words(row: Mapping[str, Any], matched: pd.DataFrame | None) -> str:
+def _change_words(row: Row, matched: Sequence[Row] | None) -> str:
     winner = row["second_quantization"]
     words = f"to {winner} at {duration(row['seconds'])}"
     choice = None
@@ -232,13 +235,13 @@ def _change_words(row: Mapping[str, Any], matched: pd.DataFrame | None) -> str:
     return words if choice is None else f"{words} ({describe_choice(choice)})"
 
 
-def interval_words(row: Mapping[str, Any]) -> str:
+def interval_words(row: Row) -> str:
     """A crossover's interval; where its ends agree, every resample put it at the same step."""
     low, high = duration(row["seconds_low"]), duration(row["seconds_high"])
     return "the same in all resamples" if low == high else f"{low} to {high}"
 
 
-def crossovers_at_the_top(crossovers: pd.DataFrame, matched: pd.DataFrame) -> pd.DataFrame:
+def crossovers_at_the_top(crossovers: Sequence[Row], matched: Sequence[Row]) -> list[Row]:
     """The crossovers after which the new leader is the best of all quantizations.
 
     Args:
@@ -246,12 +249,14 @@ def crossovers_at_the_top(crossovers: pd.DataFrame, matched: pd.DataFrame) -> pd
         matched: rows of the same source and prompt.
     """
 
-    def leads(row: Mapping[str, Any]) -> bool:
-        within = matched[matched["seconds"] <= row["seconds"] * (1 + 1e-9)]
-        own = within[within["quantization"] == row["second_quantization"]]["accuracy"]
-        return len(own) > 0 and bool(own.max() == within["accuracy"].max())
+    def leads(crossover: Row) -> bool:
+        limit = crossover["seconds"] * (1 + 1e-9)
+        within = [row for row in matched if row["seconds"] <= limit]
+        best = max((row["accuracy"] for row in within), default=None)
+        winner = crossover["second_quantization"]
+        return any(row["quantization"] == winner and row["accuracy"] == best for row in within)
 
-    return crossovers.loc[[leads(row) for row in records(crossovers)]]
+    return [crossover for crossover in crossovers if leads(crossover)]
 
 
 def explain_speed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import pytest
 
@@ -9,6 +11,7 @@ from edgequant.core.schemas import BEST, CROSSOVERS, MATCHED
 from edgequant.latency.pace import Pace
 from edgequant.report.style import byte_size, duration, series_styles, significant, tick_duration
 from edgequant.report.words import (
+    Row,
     crossovers_at_the_top,
     describe_crossovers,
     describe_prompt_crossovers,
@@ -57,28 +60,33 @@ def test_every_quantization_has_its_own_look() -> None:
         assert len({(s.colour, s.marker, str(s.dash)) for s in looks.values()}) == count
 
 
-def best(*rows: tuple[float, str, float]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "latency_source": "measured",
-                "time_limit_seconds": limit,
-                "quantization": quantization,
-                "prompt": "cot",
-                "strategy": "truncate",
-                "budget_tokens": 64,
-                "seconds": limit,
-                "accuracy": accuracy,
-            }
-            for limit, quantization, accuracy in rows
-        ],
-        columns=list(BEST.columns),
-    )
+def best(*rows: tuple[float, str, float], equals: Sequence[str] | None = None) -> list[Row]:
+    """Choices of (limit, quantization, accuracy); ``equals``: from what each is not told apart."""
+    return [
+        dict.fromkeys(BEST.columns)
+        | {
+            "latency_source": "measured",
+            "time_limit_seconds": limit,
+            "quantization": quantization,
+            "prompt": "cot",
+            "strategy": "truncate",
+            "budget_tokens": 64,
+            "seconds": limit,
+            "accuracy": accuracy,
+            "not_distinguishable_from": equal,
+        }
+        for (limit, quantization, accuracy), equal in zip(
+            rows, equals or [None] * len(rows), strict=True
+        )
+    ]
 
 
-def points(*rows: tuple[float, str, float]) -> pd.DataFrame:
+def points(*rows: tuple[float, str, float], source: str = "measured") -> list[Row]:
     """What could be chosen: each of the rows takes just its limit."""
-    return best(*rows)[list(MATCHED.columns)]
+    return [
+        {name: row[name] for name in MATCHED.columns if name in row} | {"latency_source": source}
+        for row in best(*rows)
+    ]
 
 
 def test_the_headline_has_one_sentence_for_each_leader() -> None:
@@ -91,8 +99,8 @@ def test_the_headline_has_one_sentence_for_each_leader() -> None:
 
 
 def test_a_lead_by_chance_is_no_advice() -> None:
-    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7)).assign(
-        not_distinguishable_from=pd.Series(["", "Q2_K; Q8_0", "Q4_0"])
+    table = best(
+        (1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7), equals=["", "Q2_K; Q8_0", "Q4_0"]
     )
     choices = points((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q8_0", 0.7))
     (sentence,) = headline(table, choices, "measured")
@@ -102,9 +110,7 @@ def test_a_lead_by_chance_is_no_advice() -> None:
 
 
 def test_a_shared_second_place_is_named_only_where_it_holds() -> None:
-    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7)).assign(
-        not_distinguishable_from=pd.Series(["", "Q8_0", ""])
-    )
+    table = best((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7), equals=["", "Q8_0", ""])
     choices = points((1, "Q8_0", 0.5), (2, "Q4_0", 0.6), (5, "Q4_0", 0.7))
     first, second = headline(table, choices, "measured")
     assert first.startswith("Within 1 s, take Q8_0: 50 % right")
@@ -112,14 +118,15 @@ def test_a_shared_second_place_is_named_only_where_it_holds() -> None:
 
 
 def test_the_headline_says_when_nothing_answers() -> None:
-    nothing = pd.DataFrame(
-        [{"latency_source": "measured", "time_limit_seconds": 1.0}], columns=list(BEST.columns)
-    )
-    assert "nothing answers" in headline(nothing, points(), "measured")[0]
+    nothing = dict.fromkeys(BEST.columns) | {
+        "latency_source": "measured",
+        "time_limit_seconds": 1.0,
+    }
+    assert "nothing answers" in headline([nothing], points(), "measured")[0]
 
 
-def crossing(first: str, second: str, seconds: float) -> dict[str, object]:
-    return {
+def crossing(first: str, second: str, seconds: float) -> Row:
+    return dict.fromkeys(CROSSOVERS.columns) | {
         "latency_source": "study",
         "prompt": "any",
         "first_quantization": first,
@@ -132,14 +139,11 @@ def crossing(first: str, second: str, seconds: float) -> dict[str, object]:
 
 
 def test_the_last_crossover_is_told_first() -> None:
-    table = pd.DataFrame(
-        [
-            crossing("Q2_K", "Q8_0", 3000),
-            crossing("Q8_0", "Q2_K", 300),
-            crossing("Q2_K", "Q8_0", 10),
-        ],
-        columns=list(CROSSOVERS.columns),
-    )
+    table = [
+        crossing("Q2_K", "Q8_0", 3000),
+        crossing("Q8_0", "Q2_K", 300),
+        crossing("Q2_K", "Q8_0", 10),
+    ]
     assert describe_crossovers(table, "study") == [
         "From 50.0 min (95 % interval: 50.0 min to 100 min) on, Q8_0 stays ahead of Q2_K. Before "
         "that Q2_K starts ahead, and the lead goes to Q8_0 at 10.0 s and to Q2_K at 5.00 min."
@@ -149,19 +153,15 @@ def test_the_last_crossover_is_told_first() -> None:
 
 def test_a_single_crossover_is_told_plainly_and_chance_is_not_told() -> None:
     doubtful = {**crossing("Q4_0", "Q8_0", 5), "confident": False}
-    table = pd.DataFrame([crossing("Q2_K", "Q8_0", 10), doubtful], columns=list(CROSSOVERS.columns))
+    table = [crossing("Q2_K", "Q8_0", 10), doubtful]
     assert describe_crossovers(table, "study") == [
         "Q2_K is ahead of Q8_0 until 10.0 s (95 % interval: 10.0 s to 20.0 s), Q8_0 from there on."
     ]
 
 
 def test_the_choice_behind_an_early_lead_is_named() -> None:
-    table = pd.DataFrame(
-        [crossing("Q8_0", "Q2_K", 2), crossing("Q2_K", "Q8_0", 4)], columns=list(CROSSOVERS.columns)
-    )
-    matched = points((1, "Q8_0", 0.2), (2, "Q2_K", 0.4), (4, "Q8_0", 0.8)).assign(
-        latency_source="study"
-    )
+    table = [crossing("Q8_0", "Q2_K", 2), crossing("Q2_K", "Q8_0", 4)]
+    matched = points((1, "Q8_0", 0.2), (2, "Q2_K", 0.4), (4, "Q8_0", 0.8), source="study")
     (sentence,) = describe_crossovers(table, "study", matched)
     assert "to Q2_K at 2.00 s (prompt “cot”, hard budget of 64 tokens)." in sentence
 
@@ -173,24 +173,16 @@ def test_each_prompt_alone_is_told_for_hard_budgets_of_the_pair() -> None:
         {**crossing("Q2_K", "Q4_0", 30), "prompt": "cot", "strategy": "truncate"},
         crossing("Q2_K", "Q8_0", 40),
     ]
-    table = pd.DataFrame(rows, columns=list(CROSSOVERS.columns))
-    (sentence,) = describe_prompt_crossovers(table, "study", ("Q2_K", "Q8_0"))
+    (sentence,) = describe_prompt_crossovers(rows, "study", ("Q2_K", "Q8_0"))
     assert sentence.startswith("With “cot” alone, answers cut at the budget: Q2_K is ahead of Q8_0")
     assert "10.0 s" in sentence
 
 
 def test_only_changes_at_the_top_are_told_first() -> None:
-    matched = pd.DataFrame(
-        {
-            "quantization": ["Q2_K", "Q4_0", "Q8_0"],
-            "seconds": [1.0, 2.0, 4.0],
-            "accuracy": [0.2, 0.9, 0.5],
-        }
-    )
-    table = pd.DataFrame(
-        [crossing("Q2_K", "Q4_0", 2), crossing("Q2_K", "Q8_0", 4)], columns=list(CROSSOVERS.columns)
-    )
-    assert crossovers_at_the_top(table, matched)["second_quantization"].to_list() == ["Q4_0"]
+    matched = points((1, "Q2_K", 0.2), (2, "Q4_0", 0.9), (4, "Q8_0", 0.5))
+    table = [crossing("Q2_K", "Q4_0", 2), crossing("Q2_K", "Q8_0", 4)]
+    (told,) = crossovers_at_the_top(table, matched)
+    assert told["second_quantization"] == "Q4_0"
 
 
 def test_the_page_explains_why_more_bits_are_faster_only_where_they_are() -> None:

@@ -6,6 +6,7 @@ The rules are written down in ``docs/verbs/match.md``; all of it is pure and lin
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -67,9 +68,10 @@ class BoxEvent:
     value: int | None
 
 
-def grade(text: str) -> Grade:
-    """Read the answer out of a whole text."""
-    events = box_events(text)
+def grade(text: str, events: Sequence[BoxEvent] | None = None) -> Grade:
+    """Read the answer out of a whole text; ``events`` are its :func:`box_events`, if known."""
+    if events is None:
+        events = box_events(text)
     return Grade(
         boxed=events[-1].value if events else None,
         fallback=find_fallback(text),
@@ -101,11 +103,14 @@ def box_events(text: str) -> list[BoxEvent]:
     return events
 
 
-def box_events_by_token(pieces: list[str]) -> list[BoxEvent]:
+def box_events_by_token(
+    pieces: Sequence[str], events: Sequence[BoxEvent] | None = None
+) -> list[BoxEvent]:
     """The same as :func:`box_events`, with ``end`` counted in tokens.
 
     Args:
         pieces: the text of each token, in order.
+        events: those of the tokens' joined text, if known.
 
     Returns:
         Events with strictly rising ``end``: the first ``end`` tokens are enough for ``value``.
@@ -113,7 +118,7 @@ def box_events_by_token(pieces: list[str]) -> list[BoxEvent]:
     ends = list(accumulate(len(piece) for piece in pieces))
     by_token: list[BoxEvent] = []
     token = 0
-    for event in box_events("".join(pieces)):
+    for event in box_events("".join(pieces)) if events is None else events:
         while ends[token] < event.end:
             token += 1
         if by_token and by_token[-1].end == token + 1:
