@@ -20,7 +20,7 @@ from edgequant.answers.strategies.stated import Stated
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import Answers
 from edgequant.core.artefact import Store
-from tests.answers.tiny_llama import write_tiny_llama
+from tests.answers.mirrors.llama_server.tiny_llama import write_tiny_llama
 
 
 class Tools(Protocol):

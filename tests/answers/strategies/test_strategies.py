@@ -26,7 +26,7 @@ from edgequant.latency.pace import Pace
 from edgequant.matching.match import match
 from tests.matching.synthetic_answers import answer_row, box, frame
 
-PAGE = Path(__file__).parents[2] / "docs" / "adding-a-strategy.md"
+PAGE = Path(__file__).parents[3] / "docs" / "adding-a-strategy.md"
 EVALUATION = {"questions": "q.jsonl", "prompts": ["cot"]}
 
 
