@@ -236,7 +236,7 @@ class _Drawing:
 
         def arguments(results: Results) -> dict[str, Any]:
             return {
-                "models": list(results[models]),
+                "models": [*results[models]],
                 "mirrors": make_mirrors(
                     "llama-server",
                     results[host],
