@@ -1,8 +1,8 @@
 """Answers kept from run to run: a killed run loses at most the answers being generated.
 
-One SQLite file for each model, llama.cpp commit, server and policy; inside it each answer has
-its own key over the rendered prompt and how it was continued. So a changed experiment, with more
-questions or one more budget, asks only what was not asked before.
+One SQLite file for each model and kind of mirror (the very program and its settings); inside it
+each answer has its own key over the rendered prompt and how it was continued. So a changed
+experiment, with more questions or one more budget, asks only what was not asked before.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from edgequant.answers.mirrors.llama_server.process import ServerPolicy
-from edgequant.answers.mirrors.mirror import SAMPLING, Completion, StopReason
+from edgequant.answers.mirrors.mirror import SAMPLING, Completion, Identity, StopReason
 from edgequant.core.errors import ArtefactError, DiskFullError
 from edgequant.core.hashing import sha256_json
 from edgequant.core.locks import shared
@@ -85,17 +84,11 @@ def answer_key(rendered_prompt: str, max_tokens: int, stop: Sequence[str]) -> st
     return sha256_json([rendered_prompt, max_tokens, list(stop), SAMPLING])
 
 
-def cache_file(
-    folder: Path,
-    *,
-    model_sha256: str,
-    llama_cpp_commit: str,
-    server_sha256: str,
-    policy: ServerPolicy,
-) -> Path:
-    """The file that holds the answers of one model under one policy."""
-    identity = [FORMAT, model_sha256, llama_cpp_commit, server_sha256, policy.as_dict()]
-    return folder / f"{sha256_json(identity)[:24]}.sqlite"
+def cache_file(folder: Path, *, model_sha256: str, identity: Identity) -> Path:
+    """The file that holds the answers of one model in one kind of mirror."""
+    # Values without their names, in the order they were given: the form of the first files kept.
+    parts = [identity.llama_cpp_commit, *identity.inputs.values(), *identity.settings.values()]
+    return folder / f"{sha256_json([FORMAT, model_sha256, *parts])[:24]}.sqlite"
 
 
 class AnswerCache:

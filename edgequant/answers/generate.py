@@ -7,11 +7,10 @@ here every request becomes one answer. Right answers play no part: grading joins
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,25 +24,21 @@ from edgequant.answers.cache import (
     cache_file,
     make_answer,
 )
-from edgequant.answers.mirrors.llama_server.process import ServerPolicy
-from edgequant.answers.mirrors.llama_server.server import LlamaServer
-from edgequant.answers.mirrors.mirror import SAMPLING
+from edgequant.answers.mirrors.mirror import SAMPLING, Mirror, MirrorPool
 from edgequant.answers.prompts import CHATML_END, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
 from edgequant.answers.strategies.strategy import Request, Strategy
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
 from edgequant.core.artefact import ArtefactDraft, Recipe, Store
-from edgequant.core.errors import EdgequantError, ExperimentError, ToolMissingError
-from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.errors import EdgequantError, ExperimentError
+from edgequant.core.hashing import sha256_json
 from edgequant.core.progress import Task, task
 from edgequant.core.schemas import ANSWERS
 from edgequant.core.tables import make_table, write_table
+from edgequant.models.model_file import ModelFile
 
 STAGE = "answers"
-MEMORY_SHARE = 0.8
-"""Of the memory that is available, how much the mirrors may take together."""
-SLOW_TO_HASH_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class _Job:
 class _Row:
     """One row of the result on its way."""
 
-    quantization: str
+    model: ModelFile
     job: _Job
     rendered_prompt: str | None = None
     answer: Answer | None = None
@@ -80,12 +75,8 @@ class _Done:
 class _Experiment:
     """What the steps of one generation share."""
 
-    server_binary: Path
-    server_sha256: str
-    llama_cpp_commit: str
-    policy: ServerPolicy
+    mirrors: MirrorPool
     wrapper: Wrapper
-    workers: int | None
     answers_folder: Path
     log_folder: Path
 
@@ -96,189 +87,134 @@ class _Experiment:
 
 
 def generate(
-    models: Mapping[str, Path],
+    models: Sequence[ModelFile],
     *,
-    server_binary: Path,
-    llama_cpp_commit: str,
+    mirrors: MirrorPool,
     prompts: Sequence[Prompt],
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy] = (Truncate(),),
     wrapper: Wrapper = "template",
-    threads: int = 1,
-    workers: int | None = None,
-    context: int = 4096,
-    cache_type_k: str = "f16",
-    cache_type_v: str = "f16",
     store: Store | None = None,
-    model_sha256: Mapping[str, str] | None = None,
 ) -> Answers:
-    """Generate all answers in reference mode, or find them where they were generated before.
+    """Generate all answers, or find them where they were generated before.
 
     An interrupted call is taken up where it stopped by calling again.
 
     Args:
-        models: quantization to its GGUF.
-        server_binary: llama-server, built from ``llama_cpp_commit``.
-        llama_cpp_commit: recorded, and part of every key.
+        models: what answers, one after another.
+        mirrors: what the models answer in.
         prompts: how questions are put.
         questions: what is asked of every prompt in every strategy.
         max_tokens: where answers without a limit of their own are stopped.
         strategies: what is asked of a question.
         wrapper: the model's own chat template, or the study's ChatML.
-        threads: of each server. One is the quickest for small models.
-        workers: servers at once, each with one slot and no prompt cache; by default as many as
-            the host's cores and memory allow.
-        context: tokens that prompt and answer may have together.
-        cache_type_k: type of the key cache.
-        cache_type_v: type of the value cache.
         store: where the artefact goes.
-        model_sha256: hex SHA-256 of the models where they are known already.
 
     Raises:
         ExperimentError: nothing to ask, or a number below 1.
         PromptError: a prompt cannot be asked in one of the strategies.
-        GgufError: a model is missing or damaged.
-        MirrorError: a server failed, a model has no chat template, or the context is too small.
+        MirrorError: a mirror failed, a model has no chat template, or the context is too small.
         DiskFullError: this machine's disk filled up.
     """
-    _check(
-        models,
-        prompts,
-        questions,
-        strategies,
-        {"max_tokens": max_tokens, "threads": threads},
-        workers,
-    )
+    _check(models, prompts, questions, strategies, max_tokens)
     store = store if store is not None else Store()
     jobs = _jobs(prompts, strategies, questions, max_tokens)
-    policy = ServerPolicy(
-        threads=threads, context=context, cache_type_k=cache_type_k, cache_type_v=cache_type_v
-    )
-    hashes = _model_hashes(models, model_sha256 or {})
-    recipe = _recipe(
-        hashes, server_binary, llama_cpp_commit, prompts, questions, strategies, max_tokens,
-        wrapper, policy,
-    )  # fmt: skip
 
     def make(draft: ArtefactDraft) -> None:
         shared = _Experiment(
-            server_binary=server_binary,
-            server_sha256=recipe.inputs["llama-server"],
-            llama_cpp_commit=llama_cpp_commit,
-            policy=policy,
+            mirrors=mirrors,
             wrapper=wrapper,
-            workers=workers,
             answers_folder=store.cache / "answers",
             log_folder=draft.work_folder(),
         )
         rows: list[_Row] = []
         with task("Answers", total=len(models) * len(jobs)) as bar:
-            for name, path in models.items():
-                with draft.timed(name):
-                    rows += _ask_model(shared, name, path, hashes[name], jobs, bar)
+            for model in models:
+                with draft.timed(model.name):
+                    rows += _ask_model(shared, model, jobs, bar)
             bar.describe("Answers")
-        _write(rows, shared, hashes, draft.folder / ANSWERS_NAME)
+        _write(rows, mirrors, draft.folder / ANSWERS_NAME)
         draft.manifest.details["answers"] = len(rows)
 
+    recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
     return Answers(store.get_or_make(recipe, make))
 
 
 def find_answers(
-    models: Mapping[str, Path],
+    models: Sequence[ModelFile],
     *,
-    server_binary: Path,
-    llama_cpp_commit: str,
+    mirrors: MirrorPool,
     prompts: Sequence[Prompt],
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy] = (Truncate(),),
     wrapper: Wrapper = "template",
-    cache_type_k: str = "f16",
-    cache_type_v: str = "f16",
     store: Store | None = None,
-    model_sha256: Mapping[str, str] | None = None,
 ) -> Answers | None:
     """What :func:`generate` would return with these arguments, where all of it is there."""
-    policy = ServerPolicy(cache_type_k=cache_type_k, cache_type_v=cache_type_v)
-    hashes = _model_hashes(models, model_sha256 or {})
-    recipe = _recipe(
-        hashes, server_binary, llama_cpp_commit, prompts, questions, strategies, max_tokens,
-        wrapper, policy,
-    )  # fmt: skip
+    recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
     found = (store if store is not None else Store()).find(recipe)
     return None if found is None else Answers(found)
 
 
 def _recipe(
-    hashes: Mapping[str, str],
-    server_binary: Path,
-    llama_cpp_commit: str,
+    models: Sequence[ModelFile],
+    mirrors: MirrorPool,
     prompts: Sequence[Prompt],
     questions: Sequence[Question],
-    strategies: Sequence[Strategy],
     max_tokens: int,
+    strategies: Sequence[Strategy],
     wrapper: Wrapper,
-    policy: ServerPolicy,
 ) -> Recipe:
-    if not server_binary.is_file():
-        raise ToolMissingError(
-            "no llama-server here",
-            subject=server_binary,
-            next_step="run edgequant build --target host",
-        )
+    """All that decides what the answers are."""
+    identity = mirrors.identity
     inputs = {
-        **{f"model {name}": digest for name, digest in hashes.items()},
+        **{f"model {model.name}": model.sha256 for model in models},
         **{f"prompt {prompt.name}": prompt.sha256 for prompt in prompts},
         "questions": questions_sha256(questions),
-        "llama-server": sha256_file(server_binary),
+        **identity.inputs,
     }
     parameters: dict[str, object] = {
+        **identity.settings,
         "format": FORMAT,
         "cache_format": CACHE_FORMAT,
-        "llama_cpp_commit": llama_cpp_commit,
+        "llama_cpp_commit": identity.llama_cpp_commit,
         "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
         "max_tokens": max_tokens,
         "wrapper": wrapper,
         "sampling": SAMPLING,
-        "policy": policy.as_dict(),
     }
-    return Recipe(STAGE, inputs, parameters, llama_cpp_commit)
-
-
-def default_workers(threads: int, model_bytes: int, cores: int, available_bytes: int) -> int:
-    """Servers to run at once: as many as the cores feed and the memory holds, at least one.
-
-    A server is taken to need twice its model: llama.cpp repacks weights into a second copy.
-    """
-    by_memory = int(available_bytes * MEMORY_SHARE // max(2 * model_bytes, 1))
-    return max(1, min(cores // threads, by_memory))
+    return Recipe(STAGE, inputs, parameters, identity.llama_cpp_commit)
 
 
 def _check(
-    models: Mapping[str, Path],
+    models: Sequence[ModelFile],
     prompts: Sequence[Prompt],
     questions: Sequence[Question],
     strategies: Sequence[Strategy],
-    numbers: Mapping[str, int],
-    workers: int | None,
+    max_tokens: int,
 ) -> None:
-    for what, values in (
-        ("model", models),
-        ("prompt", prompts),
-        ("question", questions),
-        ("strategy", strategies),
-    ):
-        if not values:
+    members: dict[str, Sequence[ModelFile | Prompt | Question | Strategy]] = {
+        "model": models,
+        "prompt": prompts,
+        "question": questions,
+        "strategy": strategies,
+    }
+    for what, some in members.items():
+        if not some:
             raise ExperimentError(f"there is no {what} to ask")
-    named: dict[str, Sequence[Prompt | Strategy]] = {"prompts": prompts, "strategies": strategies}
-    for what, members in named.items():
-        names = [member.name for member in members]
+    named: dict[str, Sequence[ModelFile | Prompt | Strategy]] = {
+        "models": models,
+        "prompts": prompts,
+        "strategies": strategies,
+    }
+    for what, these in named.items():
+        names = [member.name for member in these]
         if len(set(names)) != len(names):
             raise ExperimentError(f"two {what} have the same name: {', '.join(names)}")
-    for name, number in {**numbers, "workers": 1 if workers is None else workers}.items():
-        if number < 1:
-            raise ExperimentError(f"{name} is {number}, it must be at least 1")
+    if max_tokens < 1:
+        raise ExperimentError(f"max_tokens is {max_tokens}, it must be at least 1")
 
 
 def _jobs(
@@ -296,39 +232,20 @@ def _jobs(
     ]
 
 
-def _model_hashes(models: Mapping[str, Path], known: Mapping[str, str]) -> dict[str, str]:
-    from edgequant.models.formats.gguf import read_gguf
-
-    hashes: dict[str, str] = {}
-    for name, path in models.items():
-        read_gguf(path)
-        if name in known:
-            hashes[name] = known[name]
-        else:
-            large = path.stat().st_size > SLOW_TO_HASH_BYTES
-            with task(f"Hashing {path.name}") if large else contextlib.nullcontext():
-                hashes[name] = sha256_file(path)
-    return hashes
-
-
 def _ask_model(
-    shared: _Experiment, name: str, gguf: Path, model_sha256: str, jobs: Sequence[_Job], bar: Task
+    shared: _Experiment, model: ModelFile, jobs: Sequence[_Job], bar: Task
 ) -> list[_Row]:
     """All answers of one model, in the order of the jobs."""
-    rows = [_Row(name, job) for job in jobs]
+    rows = [_Row(model, job) for job in jobs]
     file = cache_file(
-        shared.answers_folder,
-        model_sha256=model_sha256,
-        llama_cpp_commit=shared.llama_cpp_commit,
-        server_sha256=shared.server_sha256,
-        policy=shared.policy,
+        shared.answers_folder, model_sha256=model.sha256, identity=shared.mirrors.identity
     )
     with AnswerCache(file) as cache:
         missing = [row for row in rows if not _take_kept(shared, row, cache)]
         bar.advance(len(rows) - len(missing))
         if missing:
-            bar.describe(f"Answers of {name}: loading")
-            _generate_missing(shared, gguf, missing, cache, bar)
+            bar.describe(f"Answers of {model.name}: loading")
+            _generate_missing(shared, model, missing, cache, bar)
     return rows
 
 
@@ -345,20 +262,14 @@ def _take_kept(shared: _Experiment, row: _Row, cache: AnswerCache) -> bool:
 
 
 def _generate_missing(
-    shared: _Experiment, gguf: Path, missing: Sequence[_Row], cache: AnswerCache, bar: Task
+    shared: _Experiment, model: ModelFile, missing: Sequence[_Row], cache: AnswerCache, bar: Task
 ) -> None:
-    count = shared.workers or default_workers(
-        shared.policy.threads,
-        gguf.stat().st_size,
-        len(os.sched_getaffinity(0)),
-        available_memory_bytes(),
-    )
-    name = missing[0].quantization
-    count = min(count, len(missing))
     started = time.monotonic()
     tokens = 0
     with contextlib.ExitStack() as stack:
-        mirrors = stack.enter_context(_mirrors(shared, gguf, name, count))
+        mirrors = stack.enter_context(
+            shared.mirrors.open(model, wanted=len(missing), logs=shared.log_folder)
+        )
         finished = stack.enter_context(contextlib.closing(_work(shared, mirrors, missing)))
         for number, done in enumerate(finished, start=1):
             if done.error is not None:
@@ -375,34 +286,14 @@ def _generate_missing(
             tokens += len(done.answer.token_ids)
             seconds = time.monotonic() - started
             bar.describe(
-                f"Answers of {name} ({count} x {shared.policy.threads} threads): "
+                f"Answers of {model.name} ({len(mirrors)} at once): "
                 f"{number / seconds:.1f} answers/s, {tokens / seconds:.0f} tokens/s"
             )
             bar.advance()
 
 
-@contextlib.contextmanager
-def _mirrors(shared: _Experiment, gguf: Path, name: str, count: int) -> Iterator[list[LlamaServer]]:
-    """Several servers of one model, loading side by side."""
-    with contextlib.ExitStack() as stack:
-        mirrors = []
-        for number in range(count):
-            mirror = LlamaServer(
-                shared.server_binary,
-                gguf,
-                log=shared.log_folder / f"llama-server-{name}-{number}.log",
-                policy=shared.policy,
-            )
-            stack.callback(mirror.stop)
-            mirror.start()
-            mirrors.append(mirror)
-        for mirror in mirrors:
-            mirror.wait_until_ready()
-        yield mirrors
-
-
 def _work(
-    shared: _Experiment, mirrors: Sequence[LlamaServer], rows: Sequence[_Row]
+    shared: _Experiment, mirrors: Sequence[Mirror], rows: Sequence[_Row]
 ) -> Generator[_Done, None, None]:
     """Hand the rows to the mirrors, one at a time each, and yield what comes back."""
     waiting: queue.SimpleQueue[_Row] = queue.SimpleQueue()
@@ -411,7 +302,7 @@ def _work(
     finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
     stopped = threading.Event()
 
-    def serve(mirror: LlamaServer) -> None:
+    def serve(mirror: Mirror) -> None:
         while not stopped.is_set():
             try:
                 row = waiting.get_nowait()
@@ -441,7 +332,7 @@ def _work(
             thread.join()
 
 
-def _ask(shared: _Experiment, mirror: LlamaServer, row: _Row) -> _Done:
+def _ask(shared: _Experiment, mirror: Mirror, row: _Row) -> _Done:
     job = row.job
     try:
         rendered = row.rendered_prompt or mirror.apply_template(job.request.messages)
@@ -452,26 +343,16 @@ def _ask(shared: _Experiment, mirror: LlamaServer, row: _Row) -> _Done:
 
 
 def _with_question(error: EdgequantError, row: _Row) -> EdgequantError:
-    where = f"question {row.job.question.id}, prompt {row.job.prompt.name}, {row.quantization}"
+    where = f"question {row.job.question.id}, prompt {row.job.prompt.name}, {row.model.name}"
     return type(error)(f"{error.cause} ({where})", subject=error.subject, next_step=error.next_step)
 
 
-def available_memory_bytes() -> int:
-    """What the kernel thinks can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def _write(
-    rows: Sequence[_Row], shared: _Experiment, hashes: Mapping[str, str], path: Path
-) -> None:
+def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
     def record(row: _Row) -> dict[str, object]:
         answer, job = row.answer, row.job
         assert answer is not None, "every row has been asked"
         return {
-            "quantization": row.quantization,
+            "quantization": row.model.name,
             "prompt": job.prompt.name,
             "strategy": job.strategy.name,
             "budget_tokens": job.request.budget_tokens,
@@ -486,10 +367,9 @@ def _write(
             "max_tokens": job.request.max_tokens,
             "prompt_seconds": answer.prompt_seconds,
             "decode_seconds": answer.decode_seconds,
-            "model_sha256": hashes[row.quantization],
-            "llama_cpp_commit": shared.llama_cpp_commit,
-            "slots": shared.policy.slots,
-            "prompt_cache": shared.policy.prompt_cache,
+            "model_sha256": row.model.sha256,
+            "llama_cpp_commit": mirrors.identity.llama_cpp_commit,
+            **mirrors.columns,
         }
 
     write_table(make_table(map(record, rows), ANSWERS), path, ANSWERS)

@@ -104,8 +104,9 @@ def parse_cpuinfo(text: str) -> CpuInfo:
     """Parse /proc/cpuinfo of an ARM (or x86) Linux."""
     features: list[str] | None = None
     parts: list[str] = []
+    names: list[str] = []
     cores = 0
-    implementer: int | None = None
+    implementer = ""
     for line in text.splitlines():
         key, _, value = (part.strip() for part in line.partition(":"))
         if key == "processor" and value.isdigit():
@@ -114,14 +115,24 @@ def parse_cpuinfo(text: str) -> CpuInfo:
             here = value.split()
             features = here if features is None else [f for f in features if f in set(here)]
         elif key == "CPU implementer":
-            implementer = int(value, 16)
+            implementer = value
         elif key == "CPU part":
-            number = int(value, 16)
-            name = ARM_PARTS.get(number) if implementer == ARM_IMPLEMENTER else None
-            parts.append(name or f"implementer {implementer or 0:#x} part {number:#x}")
-        elif key == "model name" and not value.startswith("ARMv"):
-            parts.append(value)
-    return CpuInfo(cores=cores, features=tuple(features or ()), parts=tuple(dict.fromkeys(parts)))
+            parts.append(_part_name(implementer, value))
+        elif key == "model name":
+            names.append(value)
+    # Where ARM's numbers are told, a name is the chip's or the architecture's, not the core's.
+    kinds = tuple(dict.fromkeys(parts or names))
+    return CpuInfo(cores=cores, features=tuple(features or ()), parts=kinds)
+
+
+def _part_name(implementer: str, part: str) -> str:
+    """A core's name; one that nobody knows is called by what the kernel printed."""
+    known = ARM_PARTS.get(_hex(part) or 0) if _hex(implementer) == ARM_IMPLEMENTER else None
+    return known or f"implementer {implementer or 'unknown'} part {part or 'unknown'}"
+
+
+def _hex(text: str) -> int | None:
+    return int(text, 16) if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", text) else None
 
 
 def parse_meminfo(text: str) -> MemoryInfo:
@@ -140,7 +151,8 @@ def parse_meminfo(text: str) -> MemoryInfo:
 def parse_df(text: str) -> DiskInfo | None:
     """Parse what ``df -P FOLDER`` printed (1024-byte or 512-byte blocks, as its head says)."""
     lines = text.strip().splitlines()
-    head = re.search(r"(\d+)-blocks", text)
+    # "1024-blocks" in the board's language.
+    head = re.search(r"\s(\d{3,5})-\S", lines[0]) if lines else None
     if len(lines) < 2 or head is None:
         return None
     match = re.match(r"(.+?)\s+(\d+)\s+\d+\s+(-?\d+)\s+\S+\s+(/.*)$", lines[-1])
@@ -167,12 +179,15 @@ def parse_frequencies(text: str) -> float | None:
 
 
 def parse_temperatures(text: str) -> float | None:
-    """The warmest of the thermal zones' values, one a line, in thousandths of a degree Celsius.
+    """The warmest of the thermal zones' values, one a line, in degrees Celsius.
 
-    Zones that are switched off report 0 or absurd values, and are passed over.
+    A zone tells thousandths of a degree, on some kernels whole degrees: a number that is plausible
+    in one of them is not in the other. Zones that are switched off report 0 or absurd values, and
+    are passed over.
     """
-    values = [int(line) / 1000.0 for line in text.split() if re.fullmatch(r"-?\d+", line)]
-    plausible = [value for value in values if 1.0 < value < 150.0]
+    values = [int(line) for line in text.split() if re.fullmatch(r"-?\d{1,9}", line)]
+    celsius = [float(value) if abs(value) < 1000 else value / 1000.0 for value in values]
+    plausible = [value for value in celsius if 1.0 < value < 150.0]
     return max(plausible, default=None)
 
 

@@ -229,23 +229,25 @@ class _Drawing:
 
     def _answers(self, host: Stage[Build], models: Stage[ModelSet]) -> Stage[Answers]:
         from edgequant.answers.generate import find_answers, generate
+        from edgequant.answers.mirrors.registry import make_mirrors
 
         inputs, evaluation = self._inputs, self._experiment.evaluation
         questions = len(inputs.questions)
 
         def arguments(results: Results) -> dict[str, Any]:
             return {
-                "llama_cpp_commit": results[host].llama_cpp_commit,
-                "server_binary": results[host].binary("llama-server"),
-                "models": {file.name: file.path for file in results[models]},
-                "model_sha256": {file.name: file.sha256 for file in results[models]},
+                "models": [*results[models]],
+                "mirrors": make_mirrors(
+                    "llama-server",
+                    results[host],
+                    cache_type_k=self._experiment.measure.cache_type_k,
+                    cache_type_v=self._experiment.measure.cache_type_v,
+                ),
                 "prompts": inputs.prompts,
                 "strategies": evaluation.strategies,
                 "questions": inputs.questions,
                 "max_tokens": evaluation.max_tokens,
                 "wrapper": evaluation.wrapper,
-                "cache_type_k": self._experiment.measure.cache_type_k,
-                "cache_type_v": self._experiment.measure.cache_type_v,
                 "store": self._store,
             }
 

@@ -18,14 +18,9 @@ from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
 from edgequant.models.steps.base import base_recipe, make_base
 from edgequant.models.steps.convert import OutputType
-from edgequant.models.steps.quantize import Quantize
-from edgequant.models.steps.step import HostBuild, Step
+from edgequant.models.steps.registry import step_named
+from edgequant.models.steps.step import HostBuild
 from edgequant.models.variant import Variant
-
-
-def step_named(name: str) -> Step:
-    """The step that a variant's word stands for: so far, every type of llama-quantize's."""
-    return Quantize(name)
 
 
 def make_models(

@@ -3,51 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgequant.core.errors import QuantizationError
-
-QUANTIZATIONS = (
-    "Q1_0",
-    "Q2_0",
-    "Q4_0",
-    "Q4_1",
-    "MXFP4_MOE",
-    "Q5_0",
-    "Q5_1",
-    "IQ2_XXS",
-    "IQ2_XS",
-    "IQ2_S",
-    "IQ2_M",
-    "IQ1_S",
-    "IQ1_M",
-    "TQ1_0",
-    "TQ2_0",
-    "Q2_K",
-    "Q2_K_S",
-    "IQ3_XXS",
-    "IQ3_S",
-    "IQ3_M",
-    "IQ3_XS",
-    "Q3_K_S",
-    "Q3_K_M",
-    "Q3_K_L",
-    "IQ4_NL",
-    "IQ4_XS",
-    "Q4_K_S",
-    "Q4_K_M",
-    "Q5_K_S",
-    "Q5_K_M",
-    "Q6_K",
-    "Q8_0",
-    "F16",
-    "BF16",
-    "F32",
-)
-"""What the pinned llama-quantize knows, in its own order."""
-
-ALIASES: Mapping[str, str] = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+from edgequant.models.steps.registry import canonical_step, is_type
+from edgequant.models.types import canonical_type
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
@@ -90,29 +51,14 @@ class Variant:
             raise QuantizationError(
                 f"the variant {name} has no steps", next_step='steps = ["Q2_K"]'
             )
-        full = tuple(canonical_type(step) for step in steps)
-        if len(full) > 1:
+        full = tuple(canonical_step(step) for step in steps)
+        types = [step for step in full[:-1] if is_type(step)]
+        if types:
             raise QuantizationError(
-                f"the variant {name}: nothing can come after {full[0]}, which stores the weights",
-                next_step=f'steps = ["{full[-1]}"]',
+                f"the variant {name}: nothing can come after {types[0]}, which stores the weights",
+                next_step=f"leave {types[0]} out, or put it last",
             )
         return cls(name, full, max_bytes)
-
-
-def canonical_type(name: str) -> str:
-    """The full, upper-case name of a quantization.
-
-    Raises:
-        QuantizationError: llama-quantize knows no such type; the message lists those it knows.
-    """
-    upper = name.upper().replace("-", "_")
-    upper = ALIASES.get(upper, upper)
-    if upper not in QUANTIZATIONS:
-        raise QuantizationError(
-            f"unknown quantization type {name!r}",
-            next_step=f"choose from {', '.join(QUANTIZATIONS)}",
-        )
-    return upper
 
 
 def variants_of_types(names: Sequence[str]) -> tuple[Variant, ...]:

@@ -10,7 +10,7 @@ import pytest
 from edgequant.answers.questions import Question
 from tests.models.gguf_writer import gguf
 
-FAKE = Path(__file__).with_name("fake_llama_server.py")
+FAKE = Path(__file__).parent / "mirrors" / "llama_server" / "fake_llama_server.py"
 
 
 @pytest.fixture

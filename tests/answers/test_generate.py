@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pyarrow as pa
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgequant.answers.cache import AnswerCache, decode_pieces, make_answer
-from edgequant.answers.generate import default_workers, generate
-from edgequant.answers.mirrors.mirror import Completion
+from edgequant.answers.cache import AnswerCache, cache_file, decode_pieces, make_answer
+from edgequant.answers.generate import find_answers, generate
+from edgequant.answers.mirrors.llama_server.pool import LlamaServers, default_workers
+from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+from edgequant.answers.mirrors.mirror import Completion, Identity
 from edgequant.answers.prompts import Prompt, load_prompt
 from edgequant.answers.questions import Question
 from edgequant.answers.strategies.stated import Stated
@@ -30,13 +33,16 @@ from edgequant.core.errors import (
     PromptError,
     ToolMissingError,
 )
+from edgequant.core.hashing import sha256_json
 from edgequant.core.tables import values
 from edgequant.matching.cuts import group_answers
 from edgequant.matching.graders.boxed import grade
+from edgequant.models.model_file import ModelFile
 from tests.answers.conftest import write_model
 
 GIGABYTE = 10**9
 Run = Callable[..., Answers]
+POLICY = ("context", "threads", "cache_type_k")
 
 
 @pytest.fixture
@@ -73,7 +79,20 @@ def run(
 
     def call(**changes: object) -> Answers:
         values = {**defaults, **changes}
-        return generate(values.pop("models"), **values)  # type: ignore[arg-type]
+        named = cast(dict[str, Path], values.pop("models"))
+        policy = {key: values.pop(key) for key in POLICY if key in values}
+        values["mirrors"] = LlamaServers(
+            values.pop("server_binary"),  # type: ignore[arg-type]
+            values.pop("llama_cpp_commit"),  # type: ignore[arg-type]
+            ServerPolicy(**policy),  # type: ignore[arg-type]
+            values.pop("workers"),  # type: ignore[arg-type]
+        )
+        models = [ModelFile.of_path(name, path) for name, path in named.items()]
+        made = generate(models, **values)  # type: ignore[arg-type]
+        found = find_answers(models, **values)  # type: ignore[arg-type]
+        assert found is not None
+        assert found.artefact.key == made.artefact.key
+        return made
 
     return call
 
@@ -212,6 +231,7 @@ def test_chatml_is_rendered_here(run: Run, tmp_path: Path) -> None:
         ({"prompts": []}, ExperimentError),
         ({"max_tokens": 0}, ExperimentError),
         ({"workers": 0}, ExperimentError),
+        ({"threads": 0}, ExperimentError),
         ({"strategies": [Stated(budgets=(1,))]}, PromptError),
         ({"strategies": []}, ExperimentError),
         ({"strategies": [Truncate(), Truncate()]}, ExperimentError),
@@ -236,6 +256,13 @@ def test_kept_answers_that_are_damaged_are_not_trusted(run: Run, tmp_path: Path)
     with pytest.raises(ArtefactError, match="kept answers") as caught:
         run(max_tokens=63)
     assert caught.value.subject == str(kept)
+
+
+def test_answers_kept_by_the_first_releases_are_found() -> None:
+    policy = ServerPolicy()
+    identity = Identity({"policy": policy.as_dict()}, {"llama-server": "b" * 64}, "0c1e57098")
+    was = sha256_json([1, "a" * 64, "0c1e57098", "b" * 64, policy.as_dict()])
+    assert cache_file(Path(), model_sha256="a" * 64, identity=identity).stem == was[:24]
 
 
 def test_a_half_written_row_is_not_there(tmp_path: Path) -> None:

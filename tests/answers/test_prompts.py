@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgequant.answers.prompts import Prompt, chatml, load_prompt, read_prompt, render
+from edgequant.answers.strategies.stated import Stated
 from edgequant.core.errors import PromptError
 from edgequant.core.paths import list_data_files
+from tests.page_package import block
 
 COT = (
     "Follow this pattern to solve the problem:\n"
@@ -118,3 +120,31 @@ def test_the_hash_covers_what_reaches_the_model() -> None:
     assert prompt.model_copy(update={"name": "x", "description": "y"}).sha256 == prompt.sha256
     assert prompt.model_copy(update={"system": COT + " "}).sha256 != prompt.sha256
     assert prompt.model_copy(update={"budget": None}).sha256 != prompt.sha256
+
+
+PAGE = "adding-a-prompt.md"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_prompts_of_the_page_work(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "plain.toml"
+    path.write_text(block(PAGE, "toml", number))
+    system, user = render(read_prompt(path), "1 + 1?")
+    assert system["content"].startswith("Solve the problem")
+    assert user["content"] == "1 + 1?"
+
+
+def test_the_page_s_prompt_tells_its_budget_or_is_refused(tmp_path: Path) -> None:
+    silent, telling = tmp_path / "silent.toml", tmp_path / "telling.toml"
+    silent.write_text(block(PAGE, "toml", 0))
+    telling.write_text(block(PAGE, "toml", 1))
+    system, _ = render(read_prompt(telling), "1 + 1?", 64)
+    assert system["content"].endswith("\n\nUse at most 32 tokens.")
+    with pytest.raises(PromptError):
+        Stated(budgets=(64,)).requests(read_prompt(silent), "1 + 1?", 100)
+
+
+def test_a_prompt_is_known_by_its_text(tmp_path: Path) -> None:
+    prompt = load_prompt("cot")
+    assert prompt.sha256 == prompt.model_copy(update={"name": "x", "description": "y"}).sha256
+    assert prompt.sha256 != prompt.model_copy(update={"system": "z"}).sha256

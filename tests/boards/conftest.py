@@ -12,7 +12,7 @@ import pytest
 from edgequant.boards.board import Board, open_board
 from edgequant.boards.profile import BoardProfile
 
-PLAYERS = Path(__file__).parent / "players"
+PLAYERS = Path(__file__).parent / "links" / "players"
 SECTIONS: dict[str, dict[str, Any]] = {
     "local": {},
     "adb": {"serial": "0123456789ABCDEF"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from edgequant.boards.profile import BoardProfile
 from edgequant.build.targets.isa import elf_machine, missing_features
 from edgequant.core.errors import AuditError
 
-RECORDED = Path(__file__).parent / "recorded"
+VIRTUAL = Path(__file__).parent / "facts" / "virtual.toml"
 A72_FLAGS = ("fp", "asimd", "evtstrm", "crc32", "cpuid")
 PROFILE = BoardProfile.model_validate(
     {"name": "b", "kind": "local", "build": {"target": "armv8.2-a+dotprod+fp16"}}
@@ -27,7 +28,7 @@ def elf(path: Path, machine: int) -> Path:
 
 
 def virtual_facts(**changes: object) -> BoardFacts:
-    text = (RECORDED / "virtual.txt").read_text()
+    text = tomllib.loads(VIRTUAL.read_text())["fact"][0]["output"]
     return parse_facts(text, board="b", remote_folder="/x").model_copy(update=changes)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from edgequant.boards.facts import (
     complete,
@@ -19,106 +24,42 @@ from edgequant.boards.facts import (
 )
 from edgequant.boards.profile import BoardProfile
 
-RECORDED = Path(__file__).parent / "recorded"
-BIG_LITTLE = """\
-processor\t: 0
-Features\t: fp asimd evtstrm aes atomics fphp asimdhp asimddp
-CPU implementer\t: 0x41
-CPU part\t: 0xd05
-
-processor\t: 1
-Features\t: fp asimd aes atomics fphp asimdhp asimddp i8mm
-CPU implementer\t: 0x41
-CPU part\t: 0xd0b
-"""
+FOLDER = Path(__file__).parent / "facts"
+PARSERS: dict[str, Callable[[str], object]] = {
+    "facts": lambda text: parse_facts(text, board="b", remote_folder="/data/edgequant"),
+    "cat /proc/cpuinfo": parse_cpuinfo,
+    "cat /proc/meminfo": parse_meminfo,
+    "df -P": parse_df,
+    "cat cpufreq": parse_frequencies,
+    "cat thermal": parse_temperatures,
+}
+"""What reads the output of which command; "facts" is the whole of ``facts_command``."""
 
 
-def test_the_virtual_board_s_facts() -> None:
-    facts = parse_facts(
-        (RECORDED / "virtual.txt").read_text(), board="virtual", remote_folder="/data/edgequant"
+def recorded_facts() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every command with what a board printed; a new board's output is one file more."""
+    for path in sorted(FOLDER.glob("*.toml")):
+        for number, fact in enumerate(tomllib.loads(path.read_text(encoding="utf-8"))["fact"]):
+            yield f"{path.stem}-{number}-{fact['command']}", fact
+
+
+FACTS = dict(recorded_facts())
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_a_board_printed_is_read(name: str) -> None:
+    fact = FACTS[name]
+    found = PARSERS[fact["command"]](fact["output"])
+    expected = fact.get("expected")
+    if not isinstance(expected, dict):
+        assert found == expected
+        return
+    assert isinstance(found, BaseModel)
+    values = json.loads(found.model_dump_json())
+    assert {key: values[key] for key in expected} == expected
+    assert {key: values[key] for key in fact.get("missing", [])} == dict.fromkeys(
+        fact.get("missing", [])
     )
-    assert facts.compatible == ("rockchip,rk3568",)
-    assert facts.model == "edgequant virtual board (qemu virt, RK3568 class)"
-    assert facts.architecture == "aarch64"
-    assert facts.kernel == "Linux 6.1.0-56-cloud-arm64"
-    assert (facts.cores, facts.cpu_parts) == (4, ("Cortex-A76",))
-    assert {"asimddp", "asimdhp"} <= set(facts.isa_flags)
-    assert not {"i8mm", "sve"} & set(facts.isa_flags)
-    assert facts.ram_bytes == 2082709504
-    assert facts.swap_bytes == 0
-    assert facts.filesystem == "/dev/vda"
-    assert facts.free_bytes is not None
-    # qemu has neither cpufreq nor a thermal zone: missing stays missing.
-    assert facts.maximum_clock_hz is facts.frequency_hz is facts.temperature_celsius is None
-
-
-def test_a_board_that_tells_nothing_has_no_facts_instead_of_zeros() -> None:
-    facts = parse_facts("", board="b", remote_folder="/x")
-    assert facts.ram_bytes is facts.free_bytes is facts.model is None
-    assert facts.isa_flags == facts.cpu_parts == ()
-
-
-def test_features_are_those_of_every_core() -> None:
-    info = parse_cpuinfo(BIG_LITTLE)
-    assert info.cores == 2
-    assert info.parts == ("Cortex-A55", "Cortex-A76")
-    assert info.features == ("fp", "asimd", "aes", "atomics", "fphp", "asimdhp", "asimddp")
-
-
-def test_an_unknown_core_keeps_its_numbers() -> None:
-    text = "processor : 0\nCPU implementer : 0x51\nCPU part : 0x802\n"
-    assert parse_cpuinfo(text).parts == ("implementer 0x51 part 0x802",)
-
-
-def test_meminfo_is_in_kibibytes() -> None:
-    info = parse_meminfo("MemTotal:        2033896 kB\nMemAvailable:    1947000 kB\n")
-    assert info.total_bytes == 2033896 * 1024
-    assert info.available_bytes == 1947000 * 1024
-    assert info.swap_bytes is None
-
-
-@pytest.mark.parametrize(
-    ("text", "free_bytes", "mount"),
-    [
-        (
-            "Filesystem           1024-blocks    Used Available Capacity Mounted on\n"
-            "/dev/vda               1992552        24   1871288   0% /data\n",
-            1871288 * 1024,
-            "/data",
-        ),
-        (
-            "Filesystem     512-blocks  Used Available Capacity Mounted on\n"
-            "/dev/mmcblk0p1    4096   100      3996       3% /my disk\n",
-            3996 * 512,
-            "/my disk",
-        ),
-        # More is used than ordinary users may use: nothing is free, not less than nothing.
-        (
-            "Filesystem 1024-blocks Used Available Capacity Mounted on\nd 100 100 -5 100% /\n",
-            0,
-            "/",
-        ),
-    ],
-)
-def test_df(text: str, free_bytes: int, mount: str) -> None:
-    disk = parse_df(text)
-    assert disk is not None
-    assert (disk.free_bytes, disk.mount_point) == (free_bytes, mount)
-
-
-@pytest.mark.parametrize("text", ["", "df: /x: No such file or directory\n", "a\nb\nc\n"])
-def test_df_that_failed_is_missing(text: str) -> None:
-    assert parse_df(text) is None
-
-
-def test_frequency_is_the_highest_core_s() -> None:
-    assert parse_frequencies("1800000\n2400000\n") == 2.4e9
-    assert parse_frequencies("<unknown>\n") is None
-
-
-def test_temperature_is_the_warmest_plausible_zone_s() -> None:
-    assert parse_temperatures("45000\n0\n-274000\n52500\n") == 52.5
-    assert parse_temperatures("0\n") is None
 
 
 def test_sections_survive_a_file_without_a_line_end() -> None:
@@ -133,7 +74,7 @@ def test_the_command_quotes_the_folder() -> None:
 def test_what_a_profile_leaves_out_is_found_and_what_it_says_stays() -> None:
     values = {"name": "b", "kind": "local", "build": {"target": "host"}}
     facts = parse_facts(
-        (RECORDED / "virtual.txt").read_text(), board="b", remote_folder="/x"
+        FACTS["virtual-0-facts"]["output"], board="b", remote_folder="/x"
     ).model_copy(update={"maximum_clock_hz": 1.8e9})
     bare = complete(BoardProfile.model_validate(values), facts)
     assert (bare.cpu.cores, bare.cpu.clock_hz) == (4, 1.8e9)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.models.gguf_writer import gguf
 
-FAKE = Path(__file__).parents[1] / "answers" / "fake_llama_server.py"
+FAKE = Path(__file__).parents[1] / "answers" / "mirrors" / "llama_server" / "fake_llama_server.py"
 
 # The command as it is, but for the build: a stand-in serves.
 MAIN = """

@@ -14,13 +14,15 @@ from typing import Protocol
 import pytest
 
 from edgequant.answers.generate import generate
+from edgequant.answers.mirrors.llama_server.pool import LlamaServers
 from edgequant.answers.prompts import load_prompt
 from edgequant.answers.questions import Question
 from edgequant.answers.strategies.stated import Stated
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import Answers
 from edgequant.core.artefact import Store
-from tests.answers.tiny_llama import write_tiny_llama
+from edgequant.models.model_file import ModelFile
+from tests.answers.mirrors.llama_server.tiny_llama import write_tiny_llama
 
 
 class Tools(Protocol):
@@ -44,14 +46,12 @@ def ask(folder: Path, server: Path) -> Answers:
     """All answers of a small experiment, kept below a folder."""
     questions = [Question(f"{n:04d}-aaaaaaaa", f"{n} + {n}?", 2 * n, "") for n in range(COUNT)]
     return generate(
-        {"F32": folder / "tiny.gguf"},
-        server_binary=server,
-        llama_cpp_commit="0c1e57098",
+        [ModelFile.of_path("F32", folder / "tiny.gguf")],
+        mirrors=LlamaServers(server, "0c1e57098", workers=2),
         prompts=[load_prompt("cot")],
         strategies=[Truncate(), Stated(budgets=(12,))],
         questions=questions,
         max_tokens=100,
-        workers=2,
         store=Store(folder / "store"),
     )
 

@@ -16,7 +16,7 @@ from edgequant.answers.mirrors.llama_server.process import ServerPolicy
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.prompts import chatml, load_prompt, render
 from edgequant.core.errors import MirrorError, PortInUseError
-from tests.answers.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
+from tests.answers.mirrors.llama_server.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
 
 pytestmark = pytest.mark.integration
 

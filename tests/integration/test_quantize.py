@@ -30,7 +30,8 @@ from edgequant.models.make import make_models
 from edgequant.models.model_set import ModelSet
 from edgequant.models.ready import take_in
 from edgequant.models.steps.convert import CONVERTER_PACKAGES
-from edgequant.models.variant import QUANTIZATIONS, variants_of_types
+from edgequant.models.types import QUANTIZATIONS
+from edgequant.models.variant import variants_of_types
 from tests.models.gguf_writer import write_split
 from tests.models.hf_folder import drop_tensor, write_llama_folder
 

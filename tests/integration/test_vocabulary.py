@@ -15,7 +15,7 @@ from edgequant.answers.prompts import load_prompt, render
 from edgequant.core.errors import ConversionError, GgufError, ToolMissingError
 from edgequant.models.tokenizer_check import check_texts
 from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
-from tests.answers.tiny_llama import write_tiny_llama
+from tests.answers.mirrors.llama_server.tiny_llama import write_tiny_llama
 from tests.models.gguf_writer import gguf
 
 pytestmark = pytest.mark.integration

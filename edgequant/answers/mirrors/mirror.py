@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -32,6 +32,18 @@ class Completion:
     prompt_tokens: int
     prompt_seconds: float
     decode_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """All of a kind of mirror that can change an answer: it enters the key of every answer."""
+
+    settings: Mapping[str, object]
+    """Plain values, one of which says the kind."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """The hex SHA-256 of each file, by its name."""
+    llama_cpp_commit: str | None = None
+    """What it was built from, if it was."""
 
 
 class Mirror(Protocol):
@@ -72,8 +84,12 @@ class MirrorPool(Protocol):
     """Opens mirrors of one kind, for one model after another."""
 
     @property
-    def identity(self) -> Mapping[str, object]:
-        """Plain values: all of the mirrors that can change an answer. They enter the key."""
+    def identity(self) -> Identity:
+        """What of the mirrors can change an answer.
+
+        Raises:
+            ToolMissingError: a program is missing.
+        """
         ...
 
     @property

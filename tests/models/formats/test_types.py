@@ -54,6 +54,6 @@ def test_a_few_known_ones() -> None:
 
 
 def test_the_bindings_are_those_of_the_pinned_llama_cpp() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     extra = project["project"]["optional-dependencies"]["convert"]
     assert f"llama-cpp-python=={load_lock().version}" in extra

@@ -15,7 +15,8 @@ from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
 from edgequant.models.publish import publish
 from edgequant.models.steps.quantize import Fallback, expected_bytes, parse_fallbacks
-from edgequant.models.variant import Variant, canonical_type, variants_of_types
+from edgequant.models.types import canonical_type
+from edgequant.models.variant import Variant, variants_of_types
 from tests.models.gguf_writer import TensorSpec, gguf
 
 RECORDED = Path(__file__).parent / "recorded"

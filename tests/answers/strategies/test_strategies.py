@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,34 +24,16 @@ from edgequant.experiment.file import EvaluationSection
 from edgequant.latency.pace import Pace
 from edgequant.matching.match import match
 from tests.matching.synthetic_answers import answer_row, box, frame
+from tests.page_package import block, install
 
-PAGE = Path(__file__).parents[2] / "docs" / "adding-a-strategy.md"
+PAGE = "adding-a-strategy.md"
 EVALUATION = {"questions": "q.jsonl", "prompts": ["cot"]}
-
-
-def block(language: str, number: int = 0) -> str:
-    """One of the page's examples."""
-    found = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return str(found[number])
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An installed package with the page's strategy, and its entry point as the page names it."""
-    (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package" / "__init__.py").touch()
-    (tmp_path / "my_package" / "capped.py").write_text(block("python"))
-    points = tomllib.loads(block("toml"))["project"]["entry-points"]
-    info = tmp_path / "my_package-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "".join(
-            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in members.items())
-            for group, members in points.items()
-        )
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
+    install(PAGE, "capped", tmp_path, monkeypatch)
     registry.strategies.cache_clear()
     yield
     registry.strategies.cache_clear()
@@ -121,7 +102,7 @@ def test_a_wrong_experiment_is_refused(changes: dict[str, object], cause: str) -
 def test_a_strategy_of_another_package(package: None) -> None:
     assert list(strategies()) == ["truncate", "stated", "capped"]
     section = EvaluationSection.model_validate(
-        {**EVALUATION, **tomllib.loads(block("toml", 1))["evaluation"]}
+        {**EVALUATION, **tomllib.loads(block(PAGE, "toml", 1))["evaluation"]}
     )
     assert [s.name for s in section.strategies] == ["truncate", "capped"]
     (request,) = section.strategies[1].requests(load_prompt("cot"), "1 + 1?", 100)

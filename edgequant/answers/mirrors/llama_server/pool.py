@@ -1,0 +1,130 @@
+"""Several llama-servers of one model, side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+from edgequant.answers.mirrors.llama_server.server import LlamaServer
+from edgequant.answers.mirrors.mirror import Identity
+from edgequant.core.errors import ExperimentError, ToolMissingError
+from edgequant.core.hashing import sha256_file
+from edgequant.models.model_file import ModelFile
+from edgequant.models.steps.step import HostBuild
+
+PROGRAM = "llama-server"
+MEMORY_SHARE = 0.8
+"""Of the memory that is available, how much the servers may take together."""
+
+
+@dataclass(frozen=True)
+class LlamaServers:
+    """Servers of one slot each and without a prompt cache: the reference mode.
+
+    Raises:
+        ExperimentError: a number below 1.
+    """
+
+    binary: Path
+    """llama-server, built from ``llama_cpp_commit``."""
+    llama_cpp_commit: str
+    policy: ServerPolicy = field(default_factory=ServerPolicy)
+    """One thread is the quickest for small models."""
+    workers: int | None = None
+    """Servers at once; by default as many as this machine's cores and memory allow."""
+
+    def __post_init__(self) -> None:
+        for name, number in (("threads", self.policy.threads), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise ExperimentError(f"{name} is {number}, it must be at least 1")
+
+    @classmethod
+    def of_host(
+        cls,
+        host: HostBuild,
+        *,
+        threads: int = 1,
+        context: int = 4096,
+        cache_type_k: str = "f16",
+        cache_type_v: str = "f16",
+        workers: int | None = None,
+    ) -> LlamaServers:
+        """Those of this machine's build.
+
+        Args:
+            host: has the program.
+            threads: of each server.
+            context: tokens that prompt and answer may have together.
+            cache_type_k: type of the key cache.
+            cache_type_v: type of the value cache.
+            workers: servers at once.
+        """
+        policy = ServerPolicy(
+            threads=threads, context=context, cache_type_k=cache_type_k, cache_type_v=cache_type_v
+        )
+        return cls(host.binary(PROGRAM), host.llama_cpp_commit, policy, workers)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """See :attr:`edgequant.answers.mirrors.mirror.MirrorPool.identity`."""
+        if not self.binary.is_file():
+            raise ToolMissingError(
+                "no llama-server here",
+                subject=self.binary,
+                next_step="run edgequant build --target host",
+            )
+        return Identity(
+            settings={"policy": self.policy.as_dict()},
+            inputs={PROGRAM: sha256_file(self.binary)},
+            llama_cpp_commit=self.llama_cpp_commit,
+        )
+
+    @property
+    def columns(self) -> Mapping[str, object]:
+        """See :attr:`edgequant.answers.mirrors.mirror.MirrorPool.columns`."""
+        return {"slots": self.policy.slots, "prompt_cache": self.policy.prompt_cache}
+
+    @contextlib.contextmanager
+    def open(self, model: ModelFile, *, wanted: int, logs: Path) -> Iterator[Sequence[LlamaServer]]:
+        """See :meth:`edgequant.answers.mirrors.mirror.MirrorPool.open`; they load side by side."""
+        with contextlib.ExitStack() as stack:
+            servers = []
+            for number in range(min(self._count(model), wanted)):
+                log = logs / f"{PROGRAM}-{model.name}-{number}.log"
+                server = LlamaServer(self.binary, model.path, log=log, policy=self.policy)
+                stack.callback(server.stop)
+                server.start()
+                servers.append(server)
+            for server in servers:
+                server.wait_until_ready()
+            yield servers
+
+    def _count(self, model: ModelFile) -> int:
+        return self.workers or default_workers(
+            self.policy.threads,
+            model.bytes,
+            len(os.sched_getaffinity(0)),
+            available_memory_bytes(),
+        )
+
+
+def default_workers(threads: int, model_bytes: int, cores: int, available_bytes: int) -> int:
+    """Servers to run at once: as many as the cores feed and the memory holds, at least one.
+
+    A server is taken to need twice its model: llama.cpp repacks weights into a second copy.
+    """
+    by_memory = int(available_bytes * MEMORY_SHARE // max(2 * model_bytes, 1))
+    return max(1, min(cores // threads, by_memory))
+
+
+def available_memory_bytes() -> int:
+    """What the kernel thinks can be had without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
