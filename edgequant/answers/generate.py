@@ -36,6 +36,7 @@ from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
 from edgequant.core.artefact import ArtefactDraft, Recipe, Store
 from edgequant.core.errors import EdgequantError, ExperimentError, ToolMissingError
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.host import available_memory_bytes
 from edgequant.core.progress import Task, task
 from edgequant.core.schemas import ANSWERS
 from edgequant.core.tables import make_table, write_table
@@ -454,14 +455,6 @@ def _ask(shared: _Experiment, mirror: LlamaServer, row: _Row) -> _Done:
 def _with_question(error: EdgequantError, row: _Row) -> EdgequantError:
     where = f"question {row.job.question.id}, prompt {row.job.prompt.name}, {row.quantization}"
     return type(error)(f"{error.cause} ({where})", subject=error.subject, next_step=error.next_step)
-
-
-def available_memory_bytes() -> int:
-    """What the kernel thinks can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def _write(

@@ -134,7 +134,7 @@ class SourceError(EdgequantError):
     """The llama.cpp source is missing, has another hash, or is unsafe to unpack."""
 
     exit_code = 20
-    fault = "user"
+    fault: ClassVar[Fault] = "user"
 
 
 class BuildError(EdgequantError):

@@ -28,6 +28,7 @@ from edgequant.core.errors import (
     ProbeError,
     RemoteCommandError,
 )
+from edgequant.core.files import write_text_whole
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.locks import exclusive
 from edgequant.core.progress import Task, say, task
@@ -444,9 +445,7 @@ class _Runs:
             )
 
         run = run_steadily(self._board, self._plan.clock, run_once)
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
-        partial.replace(path)
+        write_text_whole(path, "".join(f"{line.rstrip()}\n" for line in lines))
         return run
 
 

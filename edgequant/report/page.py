@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgequant.core.errors import ToolMissingError
+from edgequant.core.files import write_text_whole
 from edgequant.core.tables import csv_text, records, values
 from edgequant.latency.pace import Pace
 from edgequant.latency.statistics import LatencySummary, summarize
@@ -88,10 +89,10 @@ def write_report(out: Path, inputs: ReportInputs) -> Path:
     folder = out / FIGURES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
-        _write(folder / f"{figure.name}.svg", figure.svg)
-        _write(folder / f"{figure.name}.csv", csv_text(figure.data))
+        write_text_whole(folder / f"{figure.name}.svg", figure.svg)
+        write_text_whole(folder / f"{figure.name}.csv", csv_text(figure.data))
     path = out / REPORT_NAME
-    _write(path, page)
+    write_text_whole(path, page)
     return path
 
 
@@ -334,13 +335,6 @@ def _text(name: str, value: object) -> str:
             return duration(value)
         return f"{value:g}" if isinstance(value, float) else str(value)
     return str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or not there."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgequant import __version__
-from edgequant.core.artefact import FileRecord, file_records, write_json
+from edgequant.core.artefact import FileRecord, file_records
 from edgequant.core.errors import ArtefactError
+from edgequant.core.files import write_json
 from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
 from edgequant.core.tables import read_table
 from edgequant.latency.pace import Pace

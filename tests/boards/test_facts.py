@@ -13,7 +13,7 @@ from edgequant.boards.facts import (
     parse_df,
     parse_facts,
     parse_frequencies,
-    parse_meminfo,
+    parse_memory,
     parse_temperatures,
     sections,
 )
@@ -71,7 +71,7 @@ def test_an_unknown_core_keeps_its_numbers() -> None:
 
 
 def test_meminfo_is_in_kibibytes() -> None:
-    info = parse_meminfo("MemTotal:        2033896 kB\nMemAvailable:    1947000 kB\n")
+    info = parse_memory("MemTotal:        2033896 kB\nMemAvailable:    1947000 kB\n")
     assert info.total_bytes == 2033896 * 1024
     assert info.available_bytes == 1947000 * 1024
     assert info.swap_bytes is None
