@@ -34,7 +34,7 @@ from edgequant.core.locks import exclusive
 from edgequant.core.progress import Task, say, task
 from edgequant.core.schemas import LATENCY
 from edgequant.core.tables import write_table
-from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
+from edgequant.latency.frame import Row, RunLabels, failed_row, make_frame, read_latency, run_rows
 from edgequant.latency.pace import Pace, from_summaries
 from edgequant.latency.probe import (
     PROBE_NAME,
@@ -403,22 +403,22 @@ class _Runs:
             (folder / path.name).write_bytes(path.read_bytes())
 
     def _one(self, quantization: str, repeat: int, shown: Task) -> list[Row]:
-        labels = {
-            "board": self._plan.profile.name,
-            "quantization": quantization,
-            "repeat": repeat,
-            "model_sha256": self._plan.model_sha256[quantization],
-            "latency_source": self._plan.latency_source,
-        }
+        labels = RunLabels(
+            board=self._plan.profile.name,
+            quantization=quantization,
+            repeat=repeat,
+            model_sha256=self._plan.model_sha256[quantization],
+            latency_source=self._plan.latency_source,
+        )
         path = self._folder / raw_name(quantization, repeat)
         try:
             run = self._kept(path) or self._made(quantization, path, shown)
         except RUN_ERRORS as error:
             say(f"{quantization}, repeat {repeat}, failed: {error}")
             self.errors.append(error)
-            return [failed_row(str(error), **labels)]  # type: ignore[arg-type]
+            return [failed_row(str(error), labels)]
         self.system_info = run.start.system_info
-        return run_rows(run, **labels)  # type: ignore[arg-type]
+        return run_rows(run, labels)
 
     def _kept(self, path: Path) -> ProbeRun | None:
         """A run that an interrupted measurement finished."""

@@ -31,7 +31,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == ["table.csv"]
+    assert [found.name for found in tmp_path.iterdir()] == ["table.csv"]
 
 
 @pytest.mark.parametrize("mode", [None, 0o600])
@@ -42,7 +42,7 @@ def test_what_a_failure_half_wrote_goes(tmp_path: Path, mode: int | None) -> Non
         partial.write_text("half")
         raise OSError("full")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["table.csv"]
+    assert [found.name for found in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_a_private_file_is_private_from_its_first_byte(tmp_path: Path) -> None:
