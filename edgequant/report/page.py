@@ -20,7 +20,6 @@ from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
 from edgequant.report.style import (
     INSTRUCTION_CLOCK_MEANING,
     SOURCE_MEANINGS,
-    SeriesStyle,
     byte_size,
     duration,
     percent,
@@ -335,12 +334,3 @@ def _text(name: str, value: object) -> str:
             return duration(value)
         return f"{value:g}" if isinstance(value, float) else str(value)
     return str(value)
-
-
-__all__ = [
-    "ReportInputs",
-    "RunManifest",
-    "SeriesStyle",
-    "render_page",
-    "write_report",
-]
