@@ -40,8 +40,8 @@ from edgequant.boards.board import Board, open_board  # noqa: E402
 from edgequant.boards.deploy import deploy  # noqa: E402
 from edgequant.boards.profile import load_profile  # noqa: E402
 from edgequant.boards.virtual.machine import virtual_board  # noqa: E402
-from edgequant.core.artefact import write_json  # noqa: E402
 from edgequant.core.errors import EdgequantError, ProbeError  # noqa: E402
+from edgequant.core.files import write_json  # noqa: E402
 from edgequant.core.hashing import sha256_file, sha256_json  # noqa: E402
 from edgequant.core.paths import cache_root  # noqa: E402
 from edgequant.core.progress import say  # noqa: E402

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from edgequant.boards.board import Board, quote
 from edgequant.boards.compatibility import check_binaries
 from edgequant.boards.facts import collect_facts, parse_df
-from edgequant.core.artefact import ArtefactDraft, Recipe, Store, write_json
+from edgequant.core.artefact import ArtefactDraft, Recipe, Store
 from edgequant.core.errors import BoardSpaceError, TransferError
+from edgequant.core.files import write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import say, task
 

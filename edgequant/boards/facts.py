@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgequant.boards.board import Board, quote
 from edgequant.boards.profile import BoardProfile
+from edgequant.core.host import parse_meminfo
 
 FACTS_TIMEOUT_SECONDS = 60.0
 SECTION = "=== edgequant "
@@ -135,12 +136,9 @@ def _hex(text: str) -> int | None:
     return int(text, 16) if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", text) else None
 
 
-def parse_meminfo(text: str) -> MemoryInfo:
-    """Parse /proc/meminfo."""
-    found = {
-        match[1]: int(match[2]) * 1024
-        for match in re.finditer(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)
-    }
+def parse_memory(text: str) -> MemoryInfo:
+    """What a board's /proc/meminfo tells."""
+    found = parse_meminfo(text)
     return MemoryInfo(
         total_bytes=found.get("MemTotal"),
         available_bytes=found.get("MemAvailable"),
@@ -238,7 +236,7 @@ def parse_facts(text: str, *, board: str, remote_folder: str) -> BoardFacts:
     """Parse all that :func:`facts_command` printed."""
     found = sections(text.splitlines())
     cpu = parse_cpuinfo(found.get("cpuinfo", ""))
-    memory = parse_meminfo(found.get("meminfo", ""))
+    memory = parse_memory(found.get("meminfo", ""))
     disk = parse_df(found.get("df", ""))
     return BoardFacts(
         board=board,

@@ -17,9 +17,10 @@ from edgequant.build.targets.target import Target, load_target
 from edgequant.build.ways.compilers import Zig
 from edgequant.build.ways.compilers.packages import package_folder
 from edgequant.build.ways.way import Compiled, Way, make_way
-from edgequant.core.artefact import MANIFEST_NAME, Artefact, ArtefactDraft, Store, write_json
-from edgequant.core.disk import require_space
-from edgequant.core.errors import BuildError, DiskFullError
+from edgequant.core.artefact import MANIFEST_NAME, Artefact, ArtefactDraft, Store
+from edgequant.core.disk import filled_up, no_space_left, require_space
+from edgequant.core.errors import BuildError
+from edgequant.core.files import write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.locks import exclusive
 from edgequant.core.progress import say
@@ -196,13 +197,9 @@ def _make(plan: Plan, way: Way, draft: ArtefactDraft) -> None:
     }
     try:
         compiled = way.make(plan, draft)
-    except BuildError:
-        if shutil.disk_usage(plan.folder).free < FULL_BYTES:
-            raise DiskFullError(
-                "no space left while compiling",
-                subject=plan.folder,
-                next_step="free some space and run again: it goes on from here",
-            ) from None
+    except BuildError as error:
+        if filled_up(error, plan.folder, below_bytes=FULL_BYTES):
+            raise no_space_left(plan.folder, "compiling") from None
         raise
     _keep(plan, compiled, draft)
     shutil.copyfile(plan.log, draft.folder / "build.log")

@@ -186,6 +186,7 @@ def _show_usage_error(error: Exception) -> int:
         {
             "error": "UsageError",
             "exit_code": USAGE_ERROR,
+            "fault": "user",
             "cause": message,
             "subject": None,
             "next_step": "see --help",
@@ -201,6 +202,7 @@ def _show_interrupted() -> int:
         {
             "error": "Interrupted",
             "exit_code": INTERRUPTED,
+            "fault": None,
             "cause": message,
             "subject": None,
             "next_step": "run the same command again",

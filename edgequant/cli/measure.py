@@ -136,13 +136,11 @@ def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
 
 
 def _copy(latency: Latency, out: Path) -> None:
-    import shutil
+    from edgequant.core.files import copy_whole
 
     out.mkdir(parents=True, exist_ok=True)
     for source in (latency.path, latency.artefact.folder / "manifest.json"):
-        partial = out / f"{source.name}.partial"
-        shutil.copyfile(source, partial)
-        partial.replace(out / source.name)
+        copy_whole(source, out / source.name)
 
 
 def _as_dict(latency: Latency) -> dict[str, object]:

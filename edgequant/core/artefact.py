@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgequant.core.disk import disk_full_explained
 from edgequant.core.errors import ArtefactError
+from edgequant.core.files import PARTIAL, write_json
 from edgequant.core.hashing import sha256_file, sha256_json
+from edgequant.core.host import mark_of_this_process, may_be_at_work
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
 from edgequant.core.version import __version__
@@ -248,11 +248,11 @@ class Store:
     def _make(self, recipe: Recipe, make: Callable[[ArtefactDraft], None]) -> None:
         final = self.folder(recipe)
         _remove_stale_drafts(final)
-        folder = final.with_name(f"{final.name}.draft-{host_identity()}-{os.getpid()}")
+        folder = final.with_name(f"{final.name}.draft-{mark_of_this_process()}")
         folder.mkdir(parents=True)
         draft = ArtefactDraft(folder, _new_manifest(recipe), final)
         draft.log.unlink(missing_ok=True)
-        replaced = final.with_name(f"{final.name}.draft-{host_identity()}-{os.getpid()}.replaced")
+        replaced = final.with_name(f"{final.name}.draft-{mark_of_this_process()}.replaced")
         try:
             with disk_full_explained(self.root):
                 make(draft)
@@ -289,32 +289,24 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
             bytes=path.stat().st_size, sha256=sha256_file(path)
         )
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST_NAME and path.suffix != ".partial"
+        if path.is_file() and path != folder / MANIFEST_NAME and path.suffix != PARTIAL
     }
-
-
-@functools.cache
-def host_identity() -> str:
-    """What tells this running system from every other that may share the store."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    seen = [socket.gethostname(), boot.read_text() if boot.is_file() else ""]
-    return sha256_json(seen)[:8]
 
 
 def _remove_stale_drafts(final: Path) -> None:
     for stale in final.parent.glob(f"{final.name}.draft-*"):
-        host, _, pid = stale.name.removeprefix(f"{final.name}.draft-").partition("-")
-        if _is_stale(stale, host, pid.partition(".")[0]):
+        if _is_stale(stale):
             shutil.rmtree(stale, ignore_errors=True)
 
 
-def _is_stale(draft: Path, host: str, pid: str) -> bool:
+def _is_stale(draft: Path) -> bool:
     """Whether nobody can be writing a draft any more; its artefact's lock is held."""
-    if host != host_identity() or not pid.isdecimal():
-        # A process id says nothing about another system: only time does.
+    mark = draft.name.rpartition(".draft-")[2].partition(".")[0]
+    at_work = may_be_at_work(mark)
+    if at_work is None:
+        # A draft of another system: only time tells.
         return time.time() - _last_change(draft) > FOREIGN_DRAFT_SECONDS
-    # A container gives every run the same few process ids: one with ours is no live one.
-    return int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()
+    return not at_work
 
 
 def _last_change(folder: Path) -> float:
@@ -323,10 +315,3 @@ def _last_change(folder: Path) -> float:
         with contextlib.suppress(FileNotFoundError):
             times.append(path.stat().st_mtime)
     return max(times)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON so that the file is either whole or not there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -12,16 +12,50 @@ from pathlib import Path
 from edgequant.core.errors import DiskFullError, EdgequantError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NEXT_STEP = "free some space and run again, or point EDGEQUANT_CACHE at another disk"
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space on a folder's disk that this user may fill."""
+    return shutil.disk_usage(folder).free
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that a disk or a quota is full.
 
-    Some libraries raise classes of their own that have only the text of it.
+    Some libraries, and programs that failed, have only the text of it.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
-    return any(os.strerror(code) in str(error) for code in _FULL)
+    return says_disk_full(str(error))
+
+
+def says_disk_full(text: str) -> bool:
+    """Whether what a program printed says that a disk or a quota is full."""
+    words = [part.lower() for code in _FULL for part in (os.strerror(code), f"[Errno {code}]")]
+    return any(part in text.lower() for part in words)
+
+
+def filled_up(error: BaseException, where: Path, *, below_bytes: int = 1 << 20) -> bool:
+    """Whether a program may have failed because the disk is full, even where it does not say so.
+
+    Args:
+        error: of the failed program.
+        where: a folder on the disk it wrote to.
+        below_bytes: the disk counts as full where less is free.
+    """
+    return is_disk_full(error) or free_bytes(where) < below_bytes
+
+
+def no_space_left(subject: object | None, doing: str | None = None) -> DiskFullError:
+    """The error for a disk that filled up.
+
+    Args:
+        subject: file or folder that was written to.
+        doing: what was being done.
+    """
+    where = f" while {doing}" if doing is not None else " on this machine's disk"
+    return DiskFullError(f"no space left{where}", subject=subject, next_step=_NEXT_STEP)
 
 
 @contextlib.contextmanager
@@ -41,11 +75,7 @@ def disk_full_explained(subject: Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        raise DiskFullError(
-            "no space left on this machine's disk",
-            subject=subject,
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        ) from error
+        raise no_space_left(subject) from error
 
 
 def require_space(where: Path, needed_bytes: int, what: str) -> None:
@@ -59,10 +89,11 @@ def require_space(where: Path, needed_bytes: int, what: str) -> None:
     Raises:
         DiskFullError: less is free.
     """
-    free = shutil.disk_usage(where).free
+    free = free_bytes(where)
     if free < needed_bytes:
+        unit, name = (1e9, "GB") if needed_bytes >= 1e9 else (1e6, "MB")
         raise DiskFullError(
-            f"{what} needs {needed_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            f"{what} needs {needed_bytes / unit:.1f} {name}, {free / unit:.1f} {name} are free",
             subject=where,
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
+            next_step=_NEXT_STEP,
         )

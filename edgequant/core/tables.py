@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgequant.core.errors import DataFrameError
+from edgequant.core.files import whole_file, write_text_whole
 from edgequant.core.schemas import KIND_WORDS, Column, Kind, Schema
 
 if TYPE_CHECKING:
@@ -86,9 +87,8 @@ def write_table(frame: pd.DataFrame, path: Path, schema: Schema) -> None:
     import pyarrow.parquet as pq
 
     table = _arrow(check_table(frame, schema))
-    partial = path.with_name(f"{path.name}.partial")
-    pq.write_table(table.replace_schema_metadata(None), partial, compression="zstd")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        pq.write_table(table.replace_schema_metadata(None), partial, compression="zstd")
 
 
 def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
@@ -121,10 +121,7 @@ def write_csv(frame: pd.DataFrame, path: Path, schema: Schema) -> None:
     Raises:
         DataFrameError: as :func:`check_table`.
     """
-    text = csv_text(check_table(frame, schema))
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text_whole(path, csv_text(check_table(frame, schema)))
 
 
 def csv_text(frame: pd.DataFrame) -> str:

@@ -8,8 +8,8 @@ import time
 import traceback
 from pathlib import Path
 
-from edgequant.core.disk import is_disk_full
-from edgequant.core.errors import DiskFullError, EdgequantError, FileAccessError, InternalError
+from edgequant.core.disk import is_disk_full, no_space_left
+from edgequant.core.errors import EdgequantError, FileAccessError, InternalError
 from edgequant.core.paths import cache_root
 
 
@@ -20,11 +20,7 @@ def explain(error: Exception) -> EdgequantError:
     and its traceback is kept in a file.
     """
     if is_disk_full(error):
-        return DiskFullError(
-            "no space left on this machine's disk",
-            subject=_file_of(error),
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        )
+        return no_space_left(_file_of(error))
     if isinstance(error, OSError) and error.filename is not None:
         return FileAccessError(
             f"cannot be used: {error.strerror}",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgequant.core.disk import free_bytes
 from edgequant.core.errors import ToolMissingError
 from edgequant.core.install_hints import install_command
 from edgequant.core.paths import cache_root
@@ -269,7 +270,7 @@ def check_source() -> Check:
 
 def check_disk(folder: Path) -> Check:
     """Is there room for two builds, the models and the runs?"""
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     ok = free >= NEEDED_FREE_BYTES
     return Check(
         "free disk",

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgequant.core.artefact import file_records, write_json
+from edgequant.core.artefact import file_records
 from edgequant.core.errors import FileAccessError
 from edgequant.core.fields import WITHOUT_FOLDERS
+from edgequant.core.files import copy_whole, partials_of, whole_file, write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.json_file import read_json
 from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
@@ -80,7 +81,8 @@ class RunFolder:
             )
 
     def _is_ours(self) -> bool:
-        if any((self.path / n).exists() for n in (LATENCY_NAME, f"{LATENCY_NAME}.partial")):
+        latency = self.path / LATENCY_NAME
+        if latency.exists() or partials_of(latency):
             return True
         try:
             manifest = read_json(self.path / MANIFEST_NAME)
@@ -122,8 +124,8 @@ class RunFolder:
         (self.path / MANIFEST_NAME).unlink(missing_ok=True)
         # An earlier run may have had figures that this one does not draw.
         shutil.rmtree(self.path / FIGURES_FOLDER, ignore_errors=True)
-        _copy(latency.path, self.path / LATENCY_NAME)
-        _copy(answers.path, self.path / ANSWERS_NAME)
+        copy_whole(latency.path, self.path / LATENCY_NAME)
+        copy_whole(answers.path, self.path / ANSWERS_NAME)
         # With its right answers the folder can be matched again from itself alone.
         write_table(questions, self.path / QUESTIONS.file, QUESTIONS)
         write_matched(self.path, matched)
@@ -170,16 +172,9 @@ class RunFolder:
         return manifest
 
 
-def _copy(source: Path, target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
-
-
 def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:
     """One row for each quantization: its size, and what it really holds."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(MODEL_COLUMNS)
         for model in models:
@@ -189,7 +184,6 @@ def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:
                 f"{share:g} {kind}" for kind, share in model.weight_share.items()
             )
             writer.writerow([values[name] for name in MODEL_COLUMNS])
-    partial.replace(path)
 
 
 def _without_folders(experiment: Experiment) -> dict[str, object]:

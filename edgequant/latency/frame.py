@@ -6,6 +6,7 @@ Its columns stand in :data:`edgequant.core.schemas.LATENCY`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,28 +20,26 @@ if TYPE_CHECKING:
 Row = dict[str, object]
 
 
-def run_rows(
-    run: ProbeRun,
-    *,
-    board: str,
-    quantization: str,
-    repeat: int,
-    model_sha256: str,
-    latency_source: str,
-) -> list[Row]:
+@dataclass(frozen=True)
+class RunLabels:
+    """What all rows of one run have in common, by the names of their columns."""
+
+    board: str
+    quantization: str
+    repeat: int
+    model_sha256: str
+    latency_source: str
+
+
+def run_rows(run: ProbeRun, labels: RunLabels) -> list[Row]:
     """Rows of one successful run: load, prefill (index 0), then decode from index 1 on.
 
     The prefill's seconds are the time to the first token: evaluating the prompt and picking the
     token from it. What loading took stands in its own row.
     """
-    common: Row = {
-        "board": board,
-        "quantization": quantization,
-        "repeat": repeat,
+    common: Row = asdict(labels) | {
         "prompt_tokens": run.start.prompt_tokens,
         "failed": False,
-        "model_sha256": model_sha256,
-        "latency_source": latency_source,
     }
     first = run.tokens[0]
     prefill = _step(run.prefill) | {
@@ -67,25 +66,9 @@ def run_rows(
     ]
 
 
-def failed_row(
-    error: str,
-    *,
-    board: str,
-    quantization: str,
-    repeat: int,
-    model_sha256: str,
-    latency_source: str,
-) -> Row:
+def failed_row(error: str, labels: RunLabels) -> Row:
     """The row of a run that failed."""
-    return {
-        "board": board,
-        "quantization": quantization,
-        "repeat": repeat,
-        "failed": True,
-        "error": error,
-        "model_sha256": model_sha256,
-        "latency_source": latency_source,
-    }
+    return asdict(labels) | {"failed": True, "error": error}
 
 
 def make_frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -28,12 +28,13 @@ from edgequant.core.errors import (
     ProbeError,
     RemoteCommandError,
 )
+from edgequant.core.files import write_text_whole
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.locks import exclusive
 from edgequant.core.progress import Task, say, task
 from edgequant.core.schemas import LATENCY
 from edgequant.core.tables import write_table
-from edgequant.latency.frame import Row, failed_row, make_frame, read_latency, run_rows
+from edgequant.latency.frame import Row, RunLabels, failed_row, make_frame, read_latency, run_rows
 from edgequant.latency.pace import Pace, from_summaries
 from edgequant.latency.probe import (
     PROBE_NAME,
@@ -402,22 +403,22 @@ class _Runs:
             (folder / path.name).write_bytes(path.read_bytes())
 
     def _one(self, quantization: str, repeat: int, shown: Task) -> list[Row]:
-        labels = {
-            "board": self._plan.profile.name,
-            "quantization": quantization,
-            "repeat": repeat,
-            "model_sha256": self._plan.model_sha256[quantization],
-            "latency_source": self._plan.latency_source,
-        }
+        labels = RunLabels(
+            board=self._plan.profile.name,
+            quantization=quantization,
+            repeat=repeat,
+            model_sha256=self._plan.model_sha256[quantization],
+            latency_source=self._plan.latency_source,
+        )
         path = self._folder / raw_name(quantization, repeat)
         try:
             run = self._kept(path) or self._made(quantization, path, shown)
         except RUN_ERRORS as error:
             say(f"{quantization}, repeat {repeat}, failed: {error}")
             self.errors.append(error)
-            return [failed_row(str(error), **labels)]  # type: ignore[arg-type]
+            return [failed_row(str(error), labels)]
         self.system_info = run.start.system_info
-        return run_rows(run, **labels)  # type: ignore[arg-type]
+        return run_rows(run, labels)
 
     def _kept(self, path: Path) -> ProbeRun | None:
         """A run that an interrupted measurement finished."""
@@ -444,9 +445,7 @@ class _Runs:
             )
 
         run = run_steadily(self._board, self._plan.clock, run_once)
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
-        partial.replace(path)
+        write_text_whole(path, "".join(f"{line.rstrip()}\n" for line in lines))
         return run
 
 

@@ -14,7 +14,6 @@ _TABLES: dict[str, Schema] = {
     "crossovers": CROSSOVERS,
     "scores": SCORES,
 }
-FILES = tuple(schema.file for schema in _TABLES.values())
 
 
 def write_matched(folder: Path, result: MatchedResult) -> list[Path]:

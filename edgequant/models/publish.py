@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
-from edgequant.core.disk import is_disk_full
-from edgequant.core.errors import DiskFullError, FileAccessError
+from edgequant.core.disk import is_disk_full, no_space_left
+from edgequant.core.errors import FileAccessError
+from edgequant.core.files import whole_file
 from edgequant.core.progress import task
 from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
@@ -30,7 +30,7 @@ def publish(models: ModelSet, out: Path) -> dict[str, Path]:
         }
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFullError("no space left for the models", subject=out) from error
+            raise no_space_left(out, "placing the models") from error
         raise FileAccessError(
             f"cannot be written to: {error.strerror}",
             subject=out,
@@ -47,16 +47,10 @@ def _published_name(models: ModelSet, file: ModelFile) -> str:
 def _place(source: Path, target: Path) -> Path:
     if target.exists() and target.samefile(source):
         return target
-    # Whole under another name first: nobody ever sees half a file under the right one.
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    try:
+    with whole_file(target) as partial:
         try:
             partial.hardlink_to(source)
         except OSError:
             with task(f"Copying {source.name}"):
                 shutil.copyfile(source, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target

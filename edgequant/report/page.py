@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from edgequant.core.errors import ToolMissingError
+from edgequant.core.files import write_text_whole
 from edgequant.core.tables import records, rows_csv_text, values
 from edgequant.latency.pace import Pace
 from edgequant.latency.statistics import LatencySummary, summarize
@@ -18,7 +19,6 @@ from edgequant.report.run import REPORT_NAME, ReportInputs, RunManifest
 from edgequant.report.style import (
     INSTRUCTION_CLOCK_MEANING,
     SOURCE_MEANINGS,
-    SeriesStyle,
     byte_size,
     duration,
     percent,
@@ -85,10 +85,10 @@ def write_report(out: Path, inputs: ReportInputs) -> Path:
     folder = out / FIGURES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
-        _write(folder / f"{figure.name}.svg", figure.svg)
-        _write(folder / f"{figure.name}.csv", rows_csv_text(figure.columns, figure.rows))
+        write_text_whole(folder / f"{figure.name}.svg", figure.svg)
+        write_text_whole(folder / f"{figure.name}.csv", rows_csv_text(figure.columns, figure.rows))
     path = out / REPORT_NAME
-    _write(path, page)
+    write_text_whole(path, page)
     return path
 
 
@@ -331,19 +331,3 @@ def _text(name: str, value: object) -> str:
             return duration(value)
         return f"{value:g}" if isinstance(value, float) else str(value)
     return str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or not there."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-__all__ = [
-    "ReportInputs",
-    "RunManifest",
-    "SeriesStyle",
-    "render_page",
-    "write_report",
-]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgequant.core.artefact import FileRecord, file_records, write_json
+from edgequant.core.artefact import FileRecord, file_records
 from edgequant.core.errors import ArtefactError
+from edgequant.core.files import write_json
 from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
 from edgequant.core.tables import read_table
 from edgequant.core.version import __version__

@@ -18,7 +18,7 @@ from edgequant.boards.facts import (
     parse_df,
     parse_facts,
     parse_frequencies,
-    parse_meminfo,
+    parse_memory,
     parse_temperatures,
     sections,
 )
@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent / "facts"
 PARSERS: dict[str, Callable[[str], object]] = {
     "facts": lambda text: parse_facts(text, board="b", remote_folder="/data/edgequant"),
     "cat /proc/cpuinfo": parse_cpuinfo,
-    "cat /proc/meminfo": parse_meminfo,
+    "cat /proc/meminfo": parse_memory,
     "df -P": parse_df,
     "cat cpufreq": parse_frequencies,
     "cat thermal": parse_temperatures,

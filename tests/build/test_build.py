@@ -158,11 +158,6 @@ def test_what_changes_binaries_behind_the_key_does_not_get_through() -> None:
     assert ways.own_environment({**harmful, "GIT_DIR": "/z", **harmless}) == harmless
 
 
-def test_caches_are_memory_that_compilers_can_have() -> None:
-    lines = ["MemTotal:       24576000 kB", "MemFree:  100 kB", "MemAvailable:   23000000 kB"]
-    assert ways.available_memory(lines) == 23_000_000 * 1024
-
-
 def test_a_program_is_named_once_and_by_a_programs_name() -> None:
     target = load_target("armv8-a")
     assert choose_tools(target, ()) == tuple(sorted(target.tools))

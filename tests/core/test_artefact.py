@@ -18,10 +18,10 @@ from edgequant.core.artefact import (
     ArtefactDraft,
     Recipe,
     Store,
-    host_identity,
     load_artefact,
 )
 from edgequant.core.errors import ArtefactError, DiskFullError
+from edgequant.core.host import host_identity
 
 RECIPE = Recipe("build", {"source": "abc"}, {"flags": ["-O3"]}, "0c1e57098")
 

@@ -40,7 +40,7 @@ def test_what_is_not_a_run_is_left_alone(tmp_path: Path, name: str) -> None:
         RunFolder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["latency.parquet", "latency.parquet.partial"])
+@pytest.mark.parametrize("name", ["latency.parquet", "latency.parquet.0badcafe-1.partial"])
 def test_a_run_that_was_cut_short_is_taken_up(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     RunFolder(tmp_path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
 import re
 import shutil
 import stat
@@ -18,8 +17,8 @@ from pathlib import Path
 
 from edgequant.boards.virtual import cpio
 from edgequant.boards.virtual.packages import AptRoot, unpack
-from edgequant.core.artefact import write_json
 from edgequant.core.errors import ToolMissingError, VirtualBoardError
+from edgequant.core.files import whole_file, write_json
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
@@ -345,11 +344,7 @@ def key_archive(host_private_key: bytes, authorized_key: str) -> bytes:
 
 def write_initrd(image: Image, keys: bytes, path: Path) -> None:
     """Join a board's keys and the image into the file that qemu loads, readable by us alone."""
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "wb") as out:
+    with whole_file(path, mode=stat.S_IRUSR | stat.S_IWUSR) as partial, partial.open("wb") as out:
         out.write(keys)
         with image.initrd.open("rb") as stream:
             shutil.copyfileobj(stream, out)
-    partial.replace(path)

@@ -31,7 +31,6 @@ from edgequant.boards.virtual.image import (
     recipe_hash,
     write_initrd,
 )
-from edgequant.core.artefact import write_json
 from edgequant.core.disk import disk_full_explained
 from edgequant.core.errors import (
     AuthenticationError,
@@ -41,6 +40,7 @@ from edgequant.core.errors import (
     ToolMissingError,
     VirtualBoardError,
 )
+from edgequant.core.files import whole_file, write_json
 from edgequant.core.hashing import sha256_json
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
@@ -488,18 +488,15 @@ def _make_disk(instance: Instance) -> None:
     if instance.disk.exists():
         return
     mke2fs = find_program("mke2fs", "e2fsprogs")
-    draft = instance.disk.with_name("disk.img.partial")
-    draft.unlink(missing_ok=True)
-    with draft.open("wb") as stream:
-        stream.truncate(instance.profile.virtual.disk_bytes)
-    # Few inodes, all made now: otherwise the guest would spend its first minutes writing them.
-    options = ["-E", "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0"]
-    command = [mke2fs, "-q", "-F", "-t", "ext4", *options, "-N", str(INODES), str(draft)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        draft.unlink()
-        raise VirtualBoardError(f"mke2fs failed: {done.stderr.strip()}", subject=draft)
-    draft.replace(instance.disk)
+    with whole_file(instance.disk) as draft:
+        with draft.open("wb") as stream:
+            stream.truncate(instance.profile.virtual.disk_bytes)
+        # Few inodes, all made now: otherwise the guest would spend its first minutes writing them.
+        options = ["-E", "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0"]
+        command = [mke2fs, "-q", "-F", "-t", "ext4", *options, "-N", str(INODES), str(draft)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise VirtualBoardError(f"mke2fs failed: {done.stderr.strip()}", subject=draft)
 
 
 def _make_keys_and_initrd(instance: Instance, image: Image) -> str:

@@ -5,7 +5,6 @@ Nothing of an archive is executed, and nothing is installed.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -13,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgequant.build.source.lock import SourceLock
-from edgequant.core.errors import DiskFullError, EdgequantError, SourceError
+from edgequant.core.disk import says_disk_full
+from edgequant.core.errors import DiskFullError, DownloadError, EdgequantError, SourceError
 from edgequant.core.json_file import parse_json
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
@@ -132,7 +132,7 @@ def explain_failure(text: str, project: str, version: str, log: Path) -> Edgequa
             f"this Python ({sys.executable}) has no pip, which fetches the source",
             next_step=f"{sys.executable} -m ensurepip",
         )
-    if os.strerror(errno.ENOSPC) in text:
+    if says_disk_full(text):
         return DiskFullError(
             f"no space left while downloading {name}",
             subject=log.parent,
@@ -156,7 +156,7 @@ def explain_failure(text: str, project: str, version: str, log: Path) -> Edgequa
             next_step=f"name one of the {len(versions)} versions that the index has",
         )
     if re.search(r"after connection broken by|ConnectionError|ReadTimeout|timed out", text):
-        return SourceError(
+        return DownloadError(
             f"the package index cannot be reached, so {name} was not fetched",
             next_step="check the network and pip's configuration (pip config list), run again",
         )
@@ -166,13 +166,13 @@ def explain_failure(text: str, project: str, version: str, log: Path) -> Edgequa
             next_step="check pip's configuration (pip config list): which index does it ask?",
         )
     if re.search(r"EOFError|tarfile\.ReadError|zlib\.error|BadGzipFile|IncompleteRead", text):
-        return SourceError(
+        return DownloadError(
             f"the archive of {name} is damaged or was cut off; nothing of it was kept",
             subject=log,
             next_step="run again to fetch it anew (pip cache purge, if it stays so)",
         )
     tail = "\n  ".join(line for line in text.splitlines()[-12:] if line.strip())
-    return SourceError(
+    return DownloadError(
         f"downloading {name} with pip failed; its last lines:\n  {tail}",
         subject=log,
         next_step="check the network and pip's configuration (pip config list)",

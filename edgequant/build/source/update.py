@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from edgequant.build.source.tree import (
 from edgequant.build.targets.target import load_target, target_names
 from edgequant.core.disk import disk_full_explained
 from edgequant.core.errors import FileAccessError, SourceError
+from edgequant.core.files import write_text_whole
 from edgequant.core.paths import PACKAGE_FOLDER
 
 UNFOUND_COMMIT = "0" * 7
@@ -177,24 +177,13 @@ def _check_writable(path: Path) -> None:
 def _write(path: Path, text: str) -> None:
     # Through a link, to what it points at.
     path = path.resolve()
-    partial: Path | None = None
     try:
         with disk_full_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-            number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            partial = Path(name)
-            with os.fdopen(number, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.chmod(mode)
-            partial.replace(path)
+            write_text_whole(path, text, mode=mode, sync=True)
     except OSError as error:
         raise _not_writable(path, str(error.strerror)) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def _not_writable(path: Path, why: str) -> FileAccessError:

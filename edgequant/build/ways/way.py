@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from edgequant.build.ways.compilers import (
 from edgequant.build.ways.ninja import collect_failure, explain_failure, show_ninja_progress
 from edgequant.core.artefact import ArtefactDraft
 from edgequant.core.errors import BuildError, TargetError
+from edgequant.core.host import available_memory_bytes
 from edgequant.core.paths import cache_root
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
@@ -247,15 +248,4 @@ def _ccache_environment() -> dict[str, str]:
 def _jobs() -> int:
     """As many compilers at once as there are processors, if memory suffices for them."""
     processors = len(os.sched_getaffinity(0))
-    with Path("/proc/meminfo").open(encoding="ascii") as stream:
-        memory = available_memory(stream)
-    return max(1, min(processors + 1, memory // JOB_MEMORY_BYTES))
-
-
-def available_memory(lines: Iterable[str]) -> int:
-    """Bytes that programs can have, of the lines of /proc/meminfo: free ones and caches."""
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return 0
+    return max(1, min(processors + 1, available_memory_bytes() // JOB_MEMORY_BYTES))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgequant.boards.session import require_clock
-from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store, write_json
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import ProbeError
+from edgequant.core.files import write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import task
 from edgequant.latency.measure import (

@@ -16,7 +16,6 @@ MAX_CONTENT_CHARACTERS = 400
 MAX_DIGITS = 40
 """A number with more digits than this is no answer."""
 
-_BOX_OPENS = re.compile(r"\\boxed[ \t\n]*\{")
 _BRACE_OR_BOX = re.compile(r"\\boxed[ \t\n]*\{|\\[{}\\]|[{}]")
 # {,} is LaTeX's comma without a space; \, \! \; \: and ~ are spaces.
 _SPACING = re.compile(r"\\[,!;: ]|~|\\q?quad(?![A-Za-z])")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgequant.core.artefact import ArtefactDraft, Recipe
+from edgequant.core.disk import require_space
 from edgequant.core.progress import task
 from edgequant.models.folder import ModelFolder, hash_inputs
 from edgequant.models.load_check import CHECK_VERSION as LOAD_CHECK_VERSION
@@ -11,11 +12,10 @@ from edgequant.models.steps.convert import (
     OutputType,
     check_architecture,
     check_converter,
-    check_space,
     convert,
     resolve_output_type,
 )
-from edgequant.models.steps.step import STAGE, HostBuild, header_facts
+from edgequant.models.steps.step import SPARE_BYTES, STAGE, HostBuild, header_facts
 from edgequant.models.tokenizer_check import CHECK_VERSION, check_tokenizer
 from edgequant.models.vocabulary import LIBRARY_NAME
 
@@ -58,7 +58,8 @@ def make_base(
     """
     kind = resolve_output_type(output_type, folder.dtype)
     converter = check_converter(host.source.folder)
-    check_space(draft.folder, folder.parameter_count * 2, f"converting {folder.name}")
+    needed = folder.parameter_count * 2 + SPARE_BYTES
+    require_space(draft.folder, needed, f"converting {folder.name}")
     out = draft.folder / f"{folder.name}-{kind.upper()}.gguf"
     with (
         draft.timed("convert"),

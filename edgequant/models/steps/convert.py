@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import errno
 import importlib.util
 import os
 import re
-import shutil
 import sys
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from edgequant.core.disk import filled_up, no_space_left
 from edgequant.core.errors import (
     ConversionError,
-    DiskFullError,
-    EdgequantError,
     ModelFolderError,
     ToolMissingError,
 )
@@ -30,9 +27,6 @@ OutputType = Literal["auto", "f16", "bf16"]
 CONVERTER = "convert_hf_to_gguf.py"
 CONVERTER_PACKAGES = ("torch", "transformers", "sentencepiece", "safetensors", "google.protobuf")
 INSTALL_COMMAND = f"{sys.executable} -m pip install 'edgequant[convert]'"
-SPARE_BYTES = 64 << 20
-"""What is left free on the disk beside the file itself."""
-
 KEPT_LINES = 200
 
 _UNKNOWN_PRE_TOKENIZER = "BPE pre-tokenizer was not recognized"
@@ -104,30 +98,6 @@ def check_architecture(folder: ModelFolder, source: Path) -> None:
     )
 
 
-def check_space(where: Path, needed_bytes: int, what: str) -> None:
-    """Stop before a disk fills up, not after.
-
-    Raises:
-        DiskFullError: less is free than needed.
-    """
-    free = shutil.disk_usage(where).free
-    if free < needed_bytes + SPARE_BYTES:
-        raise DiskFullError(
-            f"{what} takes about {needed_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
-            subject=where,
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        )
-
-
-def disk_full(error: EdgequantError, where: Path) -> bool:
-    """Was a failed program's reason that the disk filled up?"""
-    return (
-        os.strerror(errno.ENOSPC) in error.cause
-        or "[Errno 28]" in error.cause
-        or shutil.disk_usage(where).free < 1 << 20
-    )
-
-
 def convert(
     folder: ModelFolder,
     converter: Path,
@@ -180,12 +150,8 @@ def convert(
             on_line=on_line,
         )
     except ConversionError as error:
-        if disk_full(error, out.parent):
-            raise DiskFullError(
-                "no space left while converting",
-                subject=out.parent,
-                next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-            ) from error
+        if filled_up(error, out.parent):
+            raise no_space_left(out.parent, "converting") from error
         raise explained(error, lines, folder.path) from error
     return read_gguf(out)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edgequant.core.artefact import ArtefactDraft, Recipe
+from edgequant.core.disk import require_space
 from edgequant.core.errors import GgufError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import task
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
-from edgequant.models.steps.convert import check_space
-from edgequant.models.steps.step import STAGE, header_facts
+from edgequant.models.steps.step import SPARE_BYTES, STAGE, header_facts
 
 # Raise it when a change here makes other files from the same inputs.
 RECIPE = 1
@@ -42,7 +42,8 @@ class SplitModel:
             DiskFullError: too little space.
         """
         headers = [read_gguf(part) for part in self.parts]
-        check_space(draft.folder, sum(h.file_bytes for h in headers), f"merging {self.stem}")
+        needed = sum(h.file_bytes for h in headers) + SPARE_BYTES
+        require_space(draft.folder, needed, f"merging {self.stem}")
         out = draft.folder / f"{self.stem}.gguf"
         with draft.timed("merge"), task(f"Merging {self.stem}", len(self.parts)) as shown:
             _merge(self.parts, headers[0], out, shown.advance)

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgequant.core.artefact import ArtefactDraft, Recipe
-from edgequant.core.errors import DiskFullError, EdgequantError, GgufError, QuantizationError
+from edgequant.core.disk import filled_up, no_space_left, require_space
+from edgequant.core.errors import EdgequantError, GgufError, QuantizationError
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.model_file import ModelFile
-from edgequant.models.steps.convert import check_space, disk_full
-from edgequant.models.steps.step import STAGE, HostBuild, header_facts
+from edgequant.models.steps.step import SPARE_BYTES, STAGE, HostBuild, header_facts
 
 # Raise it when a change here makes other files from the same inputs.
 RECIPE = 2
@@ -70,7 +70,7 @@ class Quantize:
             DiskFullError: too little space.
         """
         needed = expected_bytes(source.header, self.type)
-        check_space(draft.folder, needed, f"quantizing {model}")
+        require_space(draft.folder, needed + SPARE_BYTES, f"quantizing {model}")
         out = draft.folder / f"{model}-{self.type}.gguf"
         lines: list[str] = []
         tensors = len(source.header.tensors)
@@ -159,12 +159,8 @@ def _explained(
             next_step="look for NaN and infinite values in the model's weights; try "
             "--output-type bf16 where f16 overflows",
         )
-    if disk_full(error, where):
-        return DiskFullError(
-            f"no space left while quantizing to {quantization}",
-            subject=where,
-            next_step="free some space, or point EDGEQUANT_CACHE at another disk",
-        )
+    if filled_up(error, where):
+        return no_space_left(where, f"quantizing to {quantization}")
     return error
 
 

@@ -10,6 +10,8 @@ from edgequant.models.formats.gguf import GgufInfo
 from edgequant.models.model_file import ModelFile
 
 STAGE = "models"
+SPARE_BYTES = 64 << 20
+"""What is left free on the disk beside the file itself."""
 
 
 class HostSource(Protocol):

@@ -13,8 +13,8 @@ from edgequant.boards.board import open_board
 from edgequant.boards.profile import load_profile
 from edgequant.boards.virtual import machine
 from edgequant.boards.virtual.machine import State, down, find_instance, machine_arguments, up
-from edgequant.core.artefact import write_json
 from edgequant.core.errors import ProfileError, ToolMissingError, VirtualBoardError
+from edgequant.core.files import write_json
 
 VIRTUAL = load_profile("virtual")
 

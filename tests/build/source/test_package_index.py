@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.build.source.package_index import explain_failure, known_versions, sha256_in_report
-from edgequant.core.errors import DiskFullError
+from edgequant.core.errors import DiskFullError, DownloadError, SourceError
 
 RECORDED = Path(__file__).parent / "recorded"
 LOG = Path("download.log")
@@ -21,6 +21,7 @@ def recorded(name: str) -> str:
 def test_a_version_that_is_not_there_names_the_newest() -> None:
     text = recorded("pip-no-such-version.txt")
     error = explain_failure(text, "llama-cpp-python", "9.9.9", LOG)
+    assert type(error) is SourceError and error.fault == "user"
     assert "the newest versions are 0.3.36, 0.3.35, 0.3.34, 0.3.33, 0.3.32" in error.cause
     assert len(known_versions(text)) > 200
     assert "208 versions" in str(error.next_step)
@@ -29,6 +30,7 @@ def test_a_version_that_is_not_there_names_the_newest() -> None:
 def test_an_index_that_cannot_be_reached_is_not_called_empty() -> None:
     error = explain_failure(recorded("pip-no-network.txt"), "llama-cpp-python", "0.3.35", LOG)
     assert "cannot be reached" in error.cause
+    assert isinstance(error, DownloadError) and error.fault == "infrastructure"
 
 
 def test_an_empty_index_is_not_called_unreachable() -> None:

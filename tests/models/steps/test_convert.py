@@ -18,7 +18,6 @@ from edgequant.models.steps import convert as module
 from edgequant.models.steps.convert import (
     check_architecture,
     check_converter,
-    check_space,
     convert,
     converter_environment,
     explained,
@@ -75,12 +74,6 @@ def test_missing_packages_are_named_with_the_command(
     with pytest.raises(ToolMissingError, match=r"needs no_such_package, no\.such") as raised:
         check_converter(tree)
     assert "pip install 'edgequant[convert]'" in (raised.value.next_step or "")
-
-
-def test_space_is_checked_first(tmp_path: Path) -> None:
-    check_space(tmp_path, 1, "converting")
-    with pytest.raises(DiskFullError, match="converting takes about"):
-        check_space(tmp_path, 1 << 60, "converting")
 
 
 def test_the_trees_own_gguf_comes_first(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

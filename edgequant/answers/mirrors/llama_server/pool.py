@@ -14,6 +14,7 @@ from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.mirrors.mirror import Identity
 from edgequant.core.errors import ExperimentError, ToolMissingError
 from edgequant.core.hashing import sha256_file
+from edgequant.core.host import available_memory_bytes
 from edgequant.models.model_file import ModelFile
 from edgequant.models.steps.step import HostBuild
 
@@ -120,11 +121,3 @@ def default_workers(threads: int, model_bytes: int, cores: int, available_bytes:
     """
     by_memory = int(available_bytes * MEMORY_SHARE // max(2 * model_bytes, 1))
     return max(1, min(cores // threads, by_memory))
-
-
-def available_memory_bytes() -> int:
-    """What the kernel thinks can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from edgequant.build.ways.containers.engine import Engine, containers_folder, temporary_folder
 from edgequant.core.apt import DebianSource, debian_sources
-from edgequant.core.artefact import write_json
 from edgequant.core.disk import disk_full_explained, require_space
 from edgequant.core.errors import BuildError, ToolMissingError
+from edgequant.core.files import whole_file, write_json
 from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.install_hints import install_command
 from edgequant.core.json_file import read_json
@@ -221,8 +221,6 @@ def _make(folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, NEEDED_BYTES, "making a base image")
-    partial = folder / "base.tar.partial"
-    partial.unlink(missing_ok=True)
     (folder / "facts.json").unlink(missing_ok=True)
     log = folder / "mmdebstrap.log"
     log.unlink(missing_ok=True)
@@ -230,7 +228,11 @@ def _make(folder: Path) -> None:
     remove_unmounted(scratch)
     scratch.mkdir(exist_ok=True)
     try:
-        with disk_full_explained(folder), task(f"Making a base image of Debian {SUITE}") as shown:
+        with (
+            disk_full_explained(folder),
+            task(f"Making a base image of Debian {SUITE}") as shown,
+            whole_file(folder / "base.tar") as partial,
+        ):
             run_logged(
                 mmdebstrap_argv(
                     partial, packages(platform.machine()), sources_of(debian_sources())
@@ -247,18 +249,14 @@ def _make(folder: Path) -> None:
                 next_step=f"can apt here reach Debian's packages? The whole log: {log}",
             )
             installed = installed_packages(partial)
-            partial.replace(folder / "base.tar")
-            write_json(
-                folder / "facts.json",
-                {
-                    "bytes": (folder / "base.tar").stat().st_size,
-                    "sha256": sha256_file(folder / "base.tar"),
-                    "packages_sha256": sha256_json(installed),
-                    "packages": installed,
-                },
-            )
+            facts = {
+                "bytes": partial.stat().st_size,
+                "sha256": sha256_file(partial),
+                "packages_sha256": sha256_json(installed),
+                "packages": installed,
+            }
+        write_json(folder / "facts.json", facts)
     finally:
-        partial.unlink(missing_ok=True)
         remove_unmounted(scratch)
 
 
