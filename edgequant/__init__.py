@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgequant.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from edgequant.answers.generate import generate
     from edgequant.boards.deploy import deploy
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from edgequant.models.ready import take_in
     from edgequant.models.variant import Variant
 
-__version__ = "0.1.0"
 
 __all__ = [
     "EdgequantError",

@@ -15,9 +15,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from edgequant import __version__
 from edgequant.core.errors import EdgequantError
 from edgequant.core.text import printable
+from edgequant.core.version import __version__
 
 # Exit codes that belong to no class of error; a shell gives the last two to killed programs too.
 USAGE_ERROR = 2

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgequant import __version__
 from edgequant.core.disk import disk_full_explained
 from edgequant.core.errors import ArtefactError
 from edgequant.core.files import PARTIAL, write_json
@@ -26,6 +25,7 @@ from edgequant.core.hashing import sha256_file, sha256_json
 from edgequant.core.host import mark_of_this_process, may_be_at_work
 from edgequant.core.locks import exclusive
 from edgequant.core.paths import cache_root
+from edgequant.core.version import __version__
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgequant import __version__
 from edgequant.core.artefact import FileRecord, file_records
 from edgequant.core.errors import ArtefactError
 from edgequant.core.files import write_json
 from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
 from edgequant.core.tables import read_table
+from edgequant.core.version import __version__
 from edgequant.latency.pace import Pace
 from edgequant.matching.files import read_matched
 from edgequant.matching.match import RESAMPLES, SEED, Mapping, MatchedResult

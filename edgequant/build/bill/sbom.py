@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgequant import __version__
 from edgequant.build.bill.linked import (
     GCC_RUNTIME,
     GGML,
@@ -36,6 +35,7 @@ from edgequant.build.ways.way import CONTAINER
 from edgequant.core.errors import ArtefactError
 from edgequant.core.hashing import sha256_json
 from edgequant.core.json_file import read_json
+from edgequant.core.version import __version__
 
 SBOM_NAME = "sbom.json"
 LICENCES_NAME = "licenses"
