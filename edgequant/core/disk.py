@@ -27,7 +27,13 @@ def is_disk_full(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
-    return any(os.strerror(code) in str(error) or f"[Errno {code}]" in str(error) for code in _FULL)
+    return says_disk_full(str(error))
+
+
+def says_disk_full(text: str) -> bool:
+    """Whether what a program printed says that a disk or a quota is full."""
+    words = [part.lower() for code in _FULL for part in (os.strerror(code), f"[Errno {code}]")]
+    return any(part in text.lower() for part in words)
 
 
 def filled_up(error: BaseException, where: Path, *, below_bytes: int = 1 << 20) -> bool:

@@ -5,7 +5,6 @@ Nothing of an archive is executed, and nothing is installed.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgequant.build.source.lock import SourceLock
+from edgequant.core.disk import says_disk_full
 from edgequant.core.errors import DiskFullError, DownloadError, EdgequantError, SourceError
 from edgequant.core.json_file import parse_json
 from edgequant.core.process import run_logged
@@ -132,7 +132,7 @@ def explain_failure(text: str, project: str, version: str, log: Path) -> Edgequa
             f"this Python ({sys.executable}) has no pip, which fetches the source",
             next_step=f"{sys.executable} -m ensurepip",
         )
-    if os.strerror(errno.ENOSPC) in text:
+    if says_disk_full(text):
         return DiskFullError(
             f"no space left while downloading {name}",
             subject=log.parent,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgequant.build.ways.containers.smallest_image import write_smallest_image
+from edgequant.core.disk import says_disk_full
 from edgequant.core.errors import (
     BuildError,
     DiskFullError,
@@ -210,7 +210,7 @@ class Engine:
             nonlocal full
             line = plain_line(line)
             # Looking at the disk would be too late: the engine has tidied up when it ends.
-            full = full or os.strerror(errno.ENOSPC).lower() in line.lower()
+            full = full or says_disk_full(line)
             if is_step(line):
                 return
             # Engines repeat a whole step of the Dockerfile in one line.
