@@ -117,5 +117,5 @@ def test_a_killed_run_is_taken_up(
     in_one_go = ask(tmp_path, server).frame()
     timings = ["prompt_seconds", "decode_seconds"]
     assert len(resumed) == 2 * COUNT
-    assert resumed.drop(timings).equals(in_one_go.drop(timings))
+    assert resumed.drop(columns=timings).equals(in_one_go.drop(columns=timings))
     assert servers_of(tmp_path) == []

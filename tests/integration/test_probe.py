@@ -17,7 +17,7 @@ from edgequant.boards.board import Board, open_board
 from edgequant.boards.profile import BoardProfile
 from edgequant.core.artefact import Store
 from edgequant.core.errors import ProbeError
-from edgequant.latency.measure import measure
+from edgequant.latency.measure import Latency, MeasureSettings, measure
 from edgequant.latency.probe import PROBE_NAME, ProbeOptions, parse_probe_output, run_probe
 
 pytestmark = pytest.mark.integration
@@ -250,17 +250,16 @@ def test_models_are_measured_on_a_local_board(
     latency = measure(
         board,
         {"small": model, "large": larger},
+        MeasureSettings(tokens=9, repeats=2),
         build=host_build,
         prompt="one two three",
-        tokens=9,
-        repeats=2,
         store=store,
     )
     assert [s.n for s in latency.summaries] == [16, 16]
-    assert latency.frame["failed"].any() is False
+    assert not latency.frame["failed"].any()
     assert {m.quantization for m in latency.paces} == {"small", "large"}
     assert all(m.source == "measured" and m.decode_seconds > 0 for m in latency.paces)
-    small = latency.frame.filter(latency.frame["quantization"] == "small")
+    small = latency.frame[latency.frame["quantization"] == "small"]
     assert small["phase"].to_list() == [*["load", "prefill"], *["decode"] * 8] * 2
     facts = latency.artefact.manifest.details["board_facts"]
     assert isinstance(facts, dict)
@@ -273,17 +272,15 @@ def test_a_truncated_model_fails_its_runs_and_leaves_no_artefact(
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(model.read_bytes()[:100_000])
     store = Store(tmp_path / "store")
-    arguments: dict[str, Any] = {
-        "build": host_build,
-        "prompt": "x",
-        "tokens": 4,
-        "repeats": 1,
-        "store": store,
-    }
+    settings = MeasureSettings(tokens=4, repeats=1)
+
+    def measured(models: dict[str, Path]) -> Latency:
+        return measure(board, models, settings, build=host_build, prompt="x", store=store)
+
     with pytest.raises(ProbeError, match="cannot load the model"):
-        measure(board, {"cut": cut}, **arguments)
+        measured({"cut": cut})
     assert not list((store.root / "latency").glob("*/manifest.json"))
-    both = measure(board, {"cut": cut, "whole": model}, **arguments)
+    both = measured({"cut": cut, "whole": model})
     assert [(s.quantization, s.failed_repeats) for s in both.summaries] == [
         ("cut", 1),
         ("whole", 0),
