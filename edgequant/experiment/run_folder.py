@@ -250,6 +250,6 @@ def _tools(builds: Mapping[str, Build]) -> dict[str, str]:
     tools = {"python": platform.python_version(), "system": sys.platform}
     for role, build in builds.items():
         compiler = build.artefact.manifest.details.get("compiler")
-        if compiler is not None:
-            tools[f"{role} compiler"] = str(compiler)
+        if isinstance(compiler, Mapping):
+            tools[f"{role} compiler"] = f"{compiler.get('name')} {compiler.get('version')}"
     return tools

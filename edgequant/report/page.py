@@ -316,8 +316,11 @@ def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, 
 
 
 def _text(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text}".replace("_", " ") for key, text in _flatten(value))
     if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(_text("", item) for item in value)
+        between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return between.join(_text("", item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -175,6 +176,17 @@ def test_hostile_texts_are_escaped(inputs: ReportInputs, tmp_path: Path) -> None
     text = write_report(tmp_path, changed).read_text(encoding="utf-8")
     assert "<script" not in text
     assert Page(text).open == []
+
+
+def test_settings_are_written_for_people(inputs: ReportInputs, tmp_path: Path) -> None:
+    values = json.loads(inputs.manifest.model_dump_json())
+    values["generation"]["strategies"] = [
+        {"name": "truncate"},
+        {"name": "stated", "budgets": [16, 64]},
+    ]
+    changed = dataclasses.replace(inputs, manifest=RunManifest.model_validate(values))
+    page = Page(write_report(tmp_path, changed).read_text(encoding="utf-8"))
+    assert "name truncate; name stated, budgets 16, 64" in page.text
 
 
 def test_a_run_without_answers_or_models_or_facts_is_still_drawn(
