@@ -52,7 +52,9 @@ class AdbLink:
     def connect(self) -> None:
         """See :meth:`edgequant.boards.links.link.Link.connect`."""
         seconds = self._section.connect_timeout_seconds
-        said = words_of([*self._adb(), "get-state"], seconds)
+        lines = words_of([*self._adb(), "get-state"], seconds).splitlines()
+        # adb tells of a server that it had to start.
+        said = "\n".join(line for line in lines if not line.startswith("* daemon "))
         if said.splitlines()[-1:] == ["device"]:
             return
         if "unauthorized" in said:

@@ -31,7 +31,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kind", "played", "section", "error", "message"),
     [
-        ("adb", "", {"serial": "nobody"}, BoardUnreachableError, "device 'nobody' not found"),
+        ("adb", "", {"serial": "nobody"}, BoardUnreachableError, r"\(error: device 'nobody' not"),
         ("adb", "offline", {}, BoardUnreachableError, "device offline"),
         ("adb", "unauthorized", {}, AuthenticationError, "has not accepted this machine's adb key"),
         ("hdc", "", {"target": "nobody"}, BoardUnreachableError, "hdc does not list nobody"),
