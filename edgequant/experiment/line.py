@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from edgequant.core.artefact import Artefact, Store
 from edgequant.experiment.file import Experiment
@@ -56,11 +56,27 @@ def place_of(profile: BoardProfile, clock: str) -> str:
     return HOST if shares_time else f"board {profile.name}"
 
 
-def outcome_of(value: Any, artefact: Artefact | None) -> Outcome[Any]:
-    """A value with the artefact that holds it; None where it is a file used in place."""
+class Kept(Protocol):
+    """A result with the artefact that holds it; None where it is a file used in place."""
+
+    @property
+    def artefact(self) -> Artefact | None: ...
+
+
+_Kept = TypeVar("_Kept", bound=Kept)
+
+
+def outcome_of(kept: _Kept) -> Outcome[_Kept]:
+    """What a stage made, with its artefact's key and timings."""
+    artefact = kept.artefact
     if artefact is None:
-        return Outcome(value, reused=True)
-    return Outcome(value, artefact.key, artefact.reused, artefact.manifest.timings)
+        return Outcome(kept, reused=True)
+    return Outcome(kept, artefact.key, artefact.reused, artefact.manifest.timings)
+
+
+def outcome_if_found(kept: _Kept | None) -> Outcome[_Kept] | None:
+    """As :func:`outcome_of`; None for what is not there."""
+    return None if kept is None else outcome_of(kept)
 
 
 class _Drawing:
@@ -117,8 +133,8 @@ class _Drawing:
             self._builds[target] = Stage(
                 name=f"build {target}",
                 title=f"Build {what}",
-                run=lambda results: _built(build(target, tools=tools, store=store)),
-                find=lambda results: _built(find_build(target, tools=tools, store=store)),
+                run=lambda results: outcome_of(build(target, tools=tools, store=store)),
+                find=lambda results: outcome_if_found(find_build(target, tools=tools, store=store)),
                 cost=lambda results: "some minutes of compiling",
             )
         return self._builds[target]
@@ -160,12 +176,12 @@ class _Drawing:
         output_type = self._experiment.model.output_type
 
         def run(results: Results) -> Outcome[ModelFile]:
-            return _made(
+            return outcome_of(
                 convert_folder(folder, host=results[host], output_type=output_type, store=store)
             )
 
         def find(results: Results) -> Outcome[ModelFile] | None:
-            return _found(
+            return outcome_if_found(
                 find_base(folder, host=results[host], output_type=output_type, store=store)
             )
 
@@ -187,12 +203,12 @@ class _Drawing:
         assert folder is not None
 
         def run(results: Results) -> Outcome[ModelFile]:
-            return _made(
+            return outcome_of(
                 make_variant(variant, results[base], folder.name, host=results[host], store=store)
             )
 
         def find(results: Results) -> Outcome[ModelFile] | None:
-            return _found(
+            return outcome_if_found(
                 find_variant(variant, results[base], folder.name, host=results[host], store=store)
             )
 
@@ -252,12 +268,10 @@ class _Drawing:
             }
 
         def run(results: Results) -> Outcome[Answers]:
-            made = generate(**arguments(results))
-            return outcome_of(made, made.artefact)
+            return outcome_of(generate(**arguments(results)))
 
         def find(results: Results) -> Outcome[Answers] | None:
-            found = find_answers(**arguments(results))
-            return None if found is None else outcome_of(found, found.artefact)
+            return outcome_if_found(find_answers(**arguments(results)))
 
         def cost(results: Results) -> str:
             requests = sum(
@@ -287,16 +301,17 @@ class _Drawing:
         profile, clock, settings = inputs.profile, inputs.clock, inputs.settings
 
         def find(results: Results) -> Outcome[Latency] | None:
-            found = find_latency(
-                profile,
-                {file.name: file.path for file in results[models]},
-                settings,
-                build=results[build],
-                prompt=results[prompt],
-                clock=clock,
-                store=store,
+            return outcome_if_found(
+                find_latency(
+                    profile,
+                    results[models].paths,
+                    settings,
+                    build=results[build],
+                    prompt=results[prompt],
+                    clock=clock,
+                    store=store,
+                )
             )
-            return None if found is None else outcome_of(found, found.artefact)
 
         def run(results: Results) -> Outcome[Latency]:
             if (found := find(results)) is not None:
@@ -304,14 +319,14 @@ class _Drawing:
             with session(profile, clock) as board:
                 made = measure(
                     board,
-                    {file.name: file.path for file in results[models]},
+                    results[models].paths,
                     settings,
                     build=results[build],
                     prompt=results[prompt],
                     clock=clock,
                     store=store,
                 )
-            return outcome_of(made, made.artefact)
+            return outcome_of(made)
 
         runs = settings.repeats * len(inputs.variant_names)
         return Stage(
@@ -343,15 +358,16 @@ class _Drawing:
         settings = CountSettings(repack=self._experiment.measure.repack)
 
         def find(results: Results) -> Outcome[Counts] | None:
-            found = find_instructions(
-                counting,
-                {file.name: file.path for file in results[models]},
-                settings,
-                build=results[build],
-                prompt=results[prompt],
-                store=store,
+            return outcome_if_found(
+                find_instructions(
+                    counting,
+                    results[models].paths,
+                    settings,
+                    build=results[build],
+                    prompt=results[prompt],
+                    store=store,
+                )
             )
-            return None if found is None else outcome_of(found, found.artefact)
 
         def run(results: Results) -> Outcome[Counts]:
             if (found := find(results)) is not None:
@@ -359,14 +375,14 @@ class _Drawing:
             with session(counting, "instructions") as board:
                 made = count_instructions(
                     board,
-                    {file.name: file.path for file in results[models]},
+                    results[models].paths,
                     settings,
                     build=results[build],
                     prompt=results[prompt],
                     measured=results[latency],
                     store=store,
                 )
-            return outcome_of(made, made.artefact)
+            return outcome_of(made)
 
         name = f"instructions {build.name.removeprefix('build ')}"
         variants = len(self._inputs.variant_names)
@@ -447,15 +463,3 @@ def _predicted(
 def _cheap(stage: Stage[Any]) -> Stage[Any]:
     """A stage that keeps nothing, since it takes no time: looked for by being run."""
     return Stage(stage.name, stage.title, stage.run, stage.needs, stage.place, find=stage.run)
-
-
-def _built(build: Build | None) -> Any:
-    return None if build is None else outcome_of(build, build.artefact)
-
-
-def _made(file: ModelFile) -> Outcome[ModelFile]:
-    return cast("Outcome[ModelFile]", outcome_of(file, file.artefact))
-
-
-def _found(file: ModelFile | None) -> Outcome[ModelFile] | None:
-    return None if file is None else _made(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from edgequant.core.errors import QuantizationError
 from edgequant.models.contents import content_notes, marked, same_tensors
@@ -72,6 +73,11 @@ class ModelSet:
     def names(self) -> tuple[str, ...]:
         """The variants' names."""
         return tuple(self.files)
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Each variant's name to its file."""
+        return {file.name: file.path for file in self}
 
     @property
     def inputs(self) -> dict[str, str]:
