@@ -63,12 +63,15 @@ _STRATEGY = Column(
     "text", "name of the strategy; after a colon what tells it from others: `stated:0.75`"
 )
 _QUESTION_ID = Column("text", "place in its file and start of the hash: `0001-1a2b3c4d`")
-_CHOICE: dict[str, Column] = {
+_CONFIGURATION: dict[str, Column] = {
     "quantization": Column("text", "name of the quantization"),
     "prompt": Column("text", "name of the prompt"),
     "strategy": _STRATEGY,
-    "budget_tokens": Column("integer", "budget in tokens; empty: no limit", nullable=True),
-    "seconds": Column("number", "seconds that the choice takes"),
+    "budget_tokens": Column(
+        "integer", "budget in tokens that the strategy was given; empty: none", nullable=True
+    ),
+}
+_ACCURACY: dict[str, Column] = {
     "accuracy": Column("number", "share answered right, 0 to 1"),
     "accuracy_low": Column("number", "lower end of its 95 % Wilson interval"),
     "accuracy_high": Column("number", "upper end"),
@@ -154,8 +157,31 @@ LATENCY = Schema(
 MATCHED = Schema(
     name="accuracy against seconds",
     file="matched.csv",
-    rows="one quantization, prompt, strategy and budget under one latency source",
-    columns={**_CHOICE, "latency_source": _SOURCE},
+    rows="one step of a configuration's accuracy: from `seconds` on until its next row",
+    columns={
+        "latency_source": _SOURCE,
+        **_CONFIGURATION,
+        "seconds": Column("number", "seconds since the question"),
+        **_ACCURACY,
+    },
+)
+BUDGETS = Schema(
+    name="accuracy against tokens",
+    file="budgets.csv",
+    rows="one configuration whose answers are cut at one number of tokens",
+    columns={
+        "latency_source": _SOURCE,
+        **_CONFIGURATION,
+        "cut_tokens": Column(
+            "integer", "tokens after which each answer is cut; empty: nowhere", nullable=True
+        ),
+        **_ACCURACY,
+        "lenient_accuracy": Column("number", "share right with or without a box"),
+        "qwen_accuracy": Column("number", "share right as Qwen2.5-Math's harness reads it"),
+        "math_verify_accuracy": _optional("number", "share right as math-verify reads the box"),
+        "mean_seconds": Column("number", "mean seconds that an answer takes so"),
+        "longest_seconds": Column("number", "seconds that the longest takes"),
+    },
 )
 BEST = Schema(
     name="the best choices",
@@ -164,11 +190,32 @@ BEST = Schema(
     columns={
         "latency_source": _SOURCE,
         "time_limit_seconds": Column("number", "the time limit in seconds"),
-        **{name: Column(c.kind, c.meaning, nullable=True) for name, c in _CHOICE.items()},
-        "not_distinguishable_from": Column(
-            "text",
-            "quantizations whose own best choice is as good (exact McNemar, p >= 0.05)",
+        **{
+            name: Column(c.kind, c.meaning, nullable=True) for name, c in _CONFIGURATION.items()
+        },
+        "accuracy": Column(
+            "number",
+            "share right of choosing so: each question by what was chosen without it",
             nullable=True,
+        ),
+        "accuracy_low": Column("number", "lower end of its 95 % Wilson interval", nullable=True),
+        "accuracy_high": Column("number", "upper end", nullable=True),
+        "accuracy_seen": Column(
+            "number", "share right of the choice on the questions it was chosen by", nullable=True
+        ),
+        "n": Column("integer", "questions asked", nullable=True),
+        "runner_up": Column("text", "the next best other quantization", nullable=True),
+        "difference": Column("number", "how much more is right than with it", nullable=True),
+        "difference_low": Column(
+            "number", "lower end of its interval, corrected for the number of rows", nullable=True
+        ),
+        "difference_high": Column("number", "upper end", nullable=True),
+        "questions_to_separate": Column(
+            "integer", "questions that would tell the two apart", nullable=True
+        ),
+        "worse": Column("text", "quantizations that are worse beyond chance", nullable=True),
+        "not_distinguishable_from": Column(
+            "text", "the others: they may be worse, as good or better", nullable=True
         ),
     },
 )
@@ -185,10 +232,17 @@ CROSSOVERS = Schema(
         "seconds": Column("number", "from here on the second leads; empty: chance", nullable=True),
         "seconds_low": Column("number", "lower end of its 95 % interval", nullable=True),
         "seconds_high": Column("number", "upper end", nullable=True),
-        "lead_before": Column("number", "largest lead before, in accuracy", nullable=True),
-        "lead_after": Column("number", "largest lead after", nullable=True),
+        "first_ahead_seconds": Column(
+            "number", "last time limit at which the first is ahead beyond chance", nullable=True
+        ),
+        "second_ahead_seconds": Column(
+            "number", "first time limit at which the second is", nullable=True
+        ),
+        "lead_before": Column("number", "largest lead seen before, in accuracy", nullable=True),
+        "lead_before_seconds": Column("number", "where it was seen", nullable=True),
+        "lead_after": Column("number", "largest lead seen after, in accuracy", nullable=True),
+        "lead_after_seconds": Column("number", "where it was seen", nullable=True),
         "confident": Column("flag", "both leads are beyond chance"),
-        "sign_changes": Column("integer", "all changes of lead, chance or not"),
     },
 )
 SCORES = Schema(
@@ -207,12 +261,19 @@ SCORES = Schema(
         "accuracy_low": Column("number", "lower end of its 95 % Wilson interval"),
         "accuracy_high": Column("number", "upper end"),
         "lenient_accuracy": Column("number", "share right with or without a box"),
+        "qwen_accuracy": Column("number", "share right as Qwen2.5-Math's harness reads it"),
+        "math_verify_accuracy": _optional("number", "share right as math-verify reads the box"),
         "boxed": _optional("number", "share with a whole box, whatever it holds"),
         "mean_tokens": Column("number", "mean tokens of an answer"),
+        "p10_tokens": Column("number", "tokens that a tenth of the answers keep within"),
         "median_tokens": Column("number", "median"),
+        "p90_tokens": Column("number", "tokens that nine tenths keep within"),
         "longest_tokens": Column("integer", "tokens of the longest answer"),
         "cut_off": Column("number", "share cut off by the limit"),
+        "looped": Column("number", "share that repeat themselves without end"),
+        "failed": Column("number", "share that no mirror answered"),
         "mean_prompt_tokens": Column("number", "mean tokens of a prompt"),
+        "longest_prompt_tokens": Column("integer", "tokens of the longest prompt"),
     },
 )
-ALL = (ANSWERS, QUESTIONS, LATENCY, MATCHED, BEST, CROSSOVERS, SCORES)
+ALL = (ANSWERS, QUESTIONS, LATENCY, MATCHED, BUDGETS, BEST, CROSSOVERS, SCORES)

@@ -43,12 +43,16 @@ class Pace:
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} of {self.quantization} is {value}")
 
-    def seconds(self, prompt_tokens: float, tokens: float) -> float:
-        """Seconds from the question to the last of ``tokens`` tokens."""
-        return (
-            prompt_tokens * self.prefill_seconds_per_token
-            + max(tokens - 1, 0) * self.decode_seconds
-        )
+    def seconds(self, prompt_tokens, tokens):
+        """TEMPORARY."""
+        import numpy as np
+        return prompt_tokens * self.prefill_seconds_per_token + np.maximum(tokens - 1, 0) * self.decode_seconds
+
+    def batch_seconds(self, tokens, depth):
+        return tokens * self.prefill_seconds_per_token
+
+    def decode_seconds_for(self, depth, tokens):
+        return tokens * self.decode_seconds
 
 
 def from_summary(summary: LatencySummary) -> Pace:

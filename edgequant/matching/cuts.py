@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgequant.answers.strategies.registry import base_name, strategies, strategy_named
-from edgequant.answers.strategies.strategy import Outcome
+from edgequant.answers.loops import find_loop
+from edgequant.answers.strategies.registry import strategies, strategy_named
 from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import check_table, records
-from edgequant.matching.graders.boxed import BoxEvent, Grade, box_events, box_events_by_token, grade
+from edgequant.matching.graders.grader import Grader
+from edgequant.matching.graders.registry import graders_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _Key = tuple[str, str, str, int | None]
-"""Quantization, prompt, strategy, told budget."""
+"""Quantization, prompt, strategy, the strategy's budget."""
 _KEY = ("quantization", "prompt", "strategy", "budget_tokens")
 _GRADED = (
     *_KEY,
@@ -32,24 +32,58 @@ _GRADED = (
     "text",
     "stop_reason",
     "prompt_tokens",
+    "closing_start",
+    "closing_tokens",
 )
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Where answers turn right or wrong, all of them wrong at first.
+
+    Attributes:
+        question: place of the question, shape (m,).
+        when: tokens or seconds from which on it is so, rising, shape (m,).
+        step: +1 where it turns right, -1 where it turns wrong, shape (m,).
+    """
+
+    question: Integers
+    when: npt.NDArray[Any]
+    step: Integers
+
+    def at(self, when: npt.NDArray[Any]) -> Changes:
+        """The same changes on another scale, in its order."""
+        order = np.argsort(when, kind="stable")
+        return Changes(self.question[order], when[order], self.step[order])
+
+    def right_at(self, limits: npt.ArrayLike, n: int) -> Flags:
+        """Which of n questions are right within each limit; shape (n, limits), limits rising."""
+        grid = np.asarray(limits)
+        total = np.zeros((n, len(grid) + 1), dtype=np.int8)
+        np.add.at(total, (self.question, np.searchsorted(grid, self.when, side="left")), self.step)
+        return total[:, :-1].cumsum(axis=1, dtype=np.int8) > 0
 
 
 @dataclass(frozen=True)
 class AnswerGroup:
-    """The answers of one quantization to one prompt, asked in one way.
+    """The answers of one configuration.
 
     Attributes:
-        strategy: name of the strategy that asked.
-        budget_tokens: the budget that the model was told; None where it was told none.
+        strategy: label of the strategy that asked.
+        budget_tokens: the budget that it was given; None where there is none.
         question_ids: n questions, sorted; the same in every group.
-        changes: for each question, the token counts at which right or wrong changes, starting
-            from wrong: ``[20, 35]`` is right from 20 tokens on and wrong again from 35 on.
-        tokens: generated tokens of each answer, shape (n,).
-        boxed: the whole text holds a whole box, shape (n,).
-        lenient: right by the box or, without one, by the fallbacks; whole texts, shape (n,).
+        tasks: of each question; "" where it belongs to none.
+        changes: by grader ("exact", "lenient", ...): where verdicts change, in tokens.
+        tokens: tokens of each answer, shape (n,).
+        prompt_tokens: of each question's prompt, shape (n,).
+        closing_start: first token of a closing text that was put into the answer; -1: none.
+        closing_tokens: how many tokens it has.
+        boxed: the whole text gives the headline's grader something to read, shape (n,).
         limited: the answer was cut off by the limit it was generated with, shape (n,).
-        mean_prompt_tokens: over the questions.
+        failed: no mirror gave an answer, shape (n,).
+        looped: the answer repeats itself without end, shape (n,).
     """
 
     quantization: str
@@ -57,28 +91,25 @@ class AnswerGroup:
     strategy: str
     budget_tokens: int | None
     question_ids: tuple[str, ...]
-    changes: tuple[tuple[int, ...], ...]
-    tokens: npt.NDArray[np.int64]
-    boxed: npt.NDArray[np.bool_]
-    lenient: npt.NDArray[np.bool_]
-    limited: npt.NDArray[np.bool_]
-    mean_prompt_tokens: float
+    tasks: tuple[str, ...]
+    changes: Mapping[str, Changes]
+    tokens: Integers
+    prompt_tokens: Integers
+    closing_start: Integers
+    closing_tokens: Integers
+    boxed: Flags
+    limited: Flags
+    failed: Flags
+    looped: Flags
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest answer: what "no limit" came to."""
+        """Tokens of the longest answer."""
         return int(self.tokens.max())
 
-    def outcomes(self, budgets: Sequence[int]) -> list[Outcome]:
-        """What the group gives under each budget, as its strategy says."""
-        kind = strategy_named(self.strategy)
-        return kind.outcomes(self.budget_tokens, self.longest, budgets)
-
-    def correct(self, budgets: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """Right or wrong under each hard budget in tokens; shape (n, len(budgets))."""
-        # Right after an odd number of changes.
-        right = [[bisect_right(changes, b) % 2 == 1 for b in budgets] for changes in self.changes]
-        return np.array(right, dtype=np.bool_).reshape(len(self.changes), len(budgets))
+    def correct(self, cuts: Sequence[int], grader: str = "exact") -> Flags:
+        """Right or wrong where answers are cut after so many tokens; shape (n, len(cuts))."""
+        return self.changes[grader].right_at(cuts, len(self.question_ids))
 
 
 def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[AnswerGroup]:
@@ -100,10 +131,9 @@ def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[Answer
         raise DataFrameError("the answers have no rows")
     gold = _gold(questions)
     frames = {_key(frame): frame for _, frame in kept.groupby(list(_KEY), dropna=False, sort=False)}
-    for _, _, strategy, _ in frames:
-        strategy_named(strategy)
     order = list(strategies())
-    keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(base_name(k[2])), k[2], k[3] or 0))
+    places = {key: order.index(strategy_named(key[2]).kind()) for key in frames}
+    keys = sorted(frames, key=lambda k: (k[0], k[1], places[k], k[2], k[3] or 0))
     # Group by group: as Python objects the tokens of all of them would fill the memory.
     groups = [
         _grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys
@@ -125,7 +155,9 @@ def _gold(questions: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return gold
 
 
-def _expected(row: Mapping[str, Any], gold: Mapping[str, Mapping[str, Any]]) -> int:
+def _question_of(
+    row: Mapping[str, Any], gold: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
     found = gold.get(row["question_id"])
     if found is None or found["question_sha256"] != row["question_sha256"]:
         problem = "is not among the questions" if found is None else "is another one there"
@@ -133,69 +165,90 @@ def _expected(row: Mapping[str, Any], gold: Mapping[str, Mapping[str, Any]]) -> 
             f"question {row['question_id']} of the answers {problem}",
             next_step="give the questions that these answers were generated from",
         )
-    try:
-        return int(found["expected_answer"])
-    except ValueError as error:
-        raise DataFrameError(
-            f"question {row['question_id']}: {found['expected_answer']!r} is no whole number"
-        ) from error
+    return found
 
 
 def _grade_group(
     key: _Key, rows: Sequence[Mapping[str, Any]], gold: Mapping[str, Mapping[str, Any]]
 ) -> AnswerGroup:
-    changes: list[tuple[int, ...]] = []
-    grades: list[Grade] = []
-    expected_answers: list[int] = []
-    for row in rows:
-        pieces, text = row["token_texts"], row["text"]
-        expected = _expected(row, gold)
-        where = f"{key[0]}, {key[1]}, question {row['question_id']}"
-        if len(pieces) != len(row["token_ids"]):
-            raise DataFrameError(
-                f"{where}: {len(pieces)} token_texts for {len(row['token_ids'])} token_ids"
+    asked = [_question_of(row, gold) for row in rows]
+    verdicts: dict[str, list[_Verdicts]] = {}
+    for row, question in zip(rows, asked, strict=True):
+        ends = _token_ends(row, f"{key[0]}, {key[1]}, question {row['question_id']}")
+        for role, grader in graders_for(question["answer_kind"] or "integer").items():
+            verdicts.setdefault(role, []).append(
+                _verdicts(grader, row["text"], ends, question["expected_answer"])
             )
-        cut, events = _cut_to_text(pieces, text, where), box_events(text)
-        changes.append(_changes(box_events_by_token(cut, events), expected))
-        grades.append(grade(text, events))
-        expected_answers.append(expected)
+    starts = [row["closing_start"] for row in rows]
     return AnswerGroup(
         *key,
         question_ids=tuple(row["question_id"] for row in rows),
-        changes=tuple(changes),
-        tokens=np.array([len(row["token_ids"]) for row in rows], dtype=np.int64),
-        boxed=np.asarray([g.has_box for g in grades], dtype=np.bool_),
-        lenient=np.asarray(
-            [g.lenient == e for g, e in zip(grades, expected_answers, strict=True)], dtype=np.bool_
-        ),
-        limited=np.array([row["stop_reason"] == "limit" for row in rows], dtype=np.bool_),
-        mean_prompt_tokens=float(np.mean([row["prompt_tokens"] for row in rows])),
+        tasks=tuple(question["task"] or "" for question in asked),
+        changes={role: _changes(v.turns for v in members) for role, members in verdicts.items()},
+        tokens=_integers(len(row["token_ids"]) for row in rows),
+        prompt_tokens=_integers(row["prompt_tokens"] for row in rows),
+        closing_start=_integers(-1 if start is None else start for start in starts),
+        closing_tokens=_integers(row["closing_tokens"] or 0 for row in rows),
+        boxed=_flags(v.readable for v in verdicts["exact"]),
+        limited=_flags(row["stop_reason"] == "limit" for row in rows),
+        failed=_flags(row["stop_reason"] == "failed" for row in rows),
+        looped=_flags(find_loop(row["token_ids"]) is not None for row in rows),
     )
 
 
-def _cut_to_text(pieces: list[str], text: str, where: str) -> list[str]:
-    """The tokens' texts without what a stop text cut off behind the answer."""
-    joined = "".join(pieces)
-    if joined == text:
-        return pieces
-    if not joined.startswith(text):
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    """What a grader says of one answer: the tokens at which right and wrong change by turns."""
+
+    turns: tuple[int, ...]
+    readable: bool
+
+
+def _token_ends(row: Mapping[str, Any], where: str) -> Integers:
+    """Where in the text each token ends; a stop text may have cut the last ones off."""
+    pieces, text = row["token_texts"], row["text"]
+    if len(pieces) != len(row["token_ids"]):
+        raise DataFrameError(
+            f"{where}: {len(pieces)} token_texts for {len(row['token_ids'])} token_ids"
+        )
+    if not "".join(pieces).startswith(text):
         raise DataFrameError(f"{where}: the token_texts joined are not the text")
-    left, cut = len(text), []
-    for piece in pieces:
-        cut.append(piece[: max(left, 0)])
-        left -= len(piece)
-    return cut
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    return np.minimum(ends, len(text))
 
 
-def _changes(events: Sequence[BoxEvent], expected: int) -> tuple[int, ...]:
-    changes: list[int] = []
-    was_right = False
-    for event in events:
-        is_right = event.value == expected
-        if is_right != was_right:
-            changes.append(event.end)
-            was_right = is_right
-    return tuple(changes)
+def _verdicts(grader: Grader, text: str, ends: Integers, expected: str) -> _Verdicts:
+    readings = grader.readings(text)
+    tokens = np.searchsorted(ends, [reading.end for reading in readings], side="left") + 1
+    turns: list[int] = []
+    right = False
+    for place, (reading, token) in enumerate(zip(readings, tokens, strict=True)):
+        if place + 1 < len(readings) and tokens[place + 1] == token:
+            continue  # The same token overwrites it.
+        now_right = reading.value is not None and grader.agrees(reading.value, expected)
+        if now_right != right:
+            turns.append(int(token))
+            right = now_right
+    return _Verdicts(tuple(turns), bool(readings))
+
+
+def _changes(turns: Iterable[Sequence[int]]) -> Changes:
+    flat = [
+        (question, token, 1 - 2 * (place % 2))
+        for question, members in enumerate(turns)
+        for place, token in enumerate(members)
+    ]
+    columns = np.array(flat, dtype=np.int64).reshape(-1, 3)
+    changes = Changes(columns[:, 0], columns[:, 1], columns[:, 2])
+    return changes.at(changes.when)
+
+
+def _integers(values: Iterable[int]) -> Integers:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def _flags(values: Iterable[bool]) -> Flags:
+    return np.fromiter(values, dtype=np.bool_)
 
 
 def _check_same_questions(groups: Sequence[AnswerGroup]) -> None:

@@ -1,4 +1,4 @@
-"""Intervals and tests for shares of right answers: closed forms, and a paired bootstrap."""
+"""Intervals and exact tests for shares of right answers, paired by question. No random numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+LEVEL = 0.95
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
+MOST_QUESTIONS = 1_000_000
+"""More than this are not worth being named: no set of questions is as large."""
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def wilson_interval(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -43,54 +46,139 @@ def wilson_interval(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
     return low, high
 
 
-def mcnemar_p(first: BoolArray, second: BoolArray) -> float:
+def mcnemar_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floats:
     """Exact two-sided McNemar test: are two ways equally often right on the same questions?
 
     Args:
-        first: right or wrong for each question, shape (n,).
-        second: the same questions under the other way.
+        only_first: questions that only the first way answers right, any shape.
+        only_second: those that only the second does, of the same shape.
 
     Returns:
-        The p-value; 1 where the two never differ.
+        p-values of that shape; 1 where the two never differ.
+    """
+    tail, _ = _fair_coin(only_first, only_second)
+    return np.minimum(1.0, 2 * tail)
+
+
+def mcnemar_mid_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floats:
+    """The same with half the weight of what was seen: true to its level, not below it.
+
+    It is what an interval by inversion needs (Fagerland, Lydersen, Laake 2013, on the mid-p test).
+    """
+    tail, seen = _fair_coin(only_first, only_second)
+    return np.minimum(1.0, 2 * tail - seen)
+
+
+def _fair_coin(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """P(at most the smaller of both) and P(just the smaller), of a fair coin thrown a + b times."""
+    # Not scipy.stats, which takes seconds to import.
+    from scipy import special
+
+    first, second = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
+    fewer, n = np.minimum(first, second), first + second
+    below = np.where(fewer > 0, special.bdtr(np.maximum(fewer - 1, 0), n, 0.5), 0.0)
+    at_most = special.bdtr(fewer, n, 0.5)
+    return at_most, at_most - below
+
+
+def holm_rejected(p_values: npt.ArrayLike, alpha: float = 1 - LEVEL) -> npt.NDArray[np.bool_]:
+    """Which of many hypotheses are rejected so that any false one among them has at most alpha.
+
+    Holm's step-down of Bonferroni; it takes nothing of how the tests hang together.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    flat = p.ravel()
+    order = np.argsort(flat, kind="stable")
+    limits = alpha / np.arange(len(flat), 0, -1)
+    # From the first that is too large on, none is rejected.
+    passed = np.logical_and.accumulate(flat[order] <= limits)
+    rejected = np.zeros(len(flat), dtype=np.bool_)
+    rejected[order] = passed
+    return rejected.reshape(p.shape)
+
+
+def difference_interval(
+    both: int, only_first: int, only_second: int, n: int, level: float = LEVEL
+) -> tuple[float, float]:
+    """Interval of the difference of two shares on the same questions.
+
+    Newcombe's (1998) method 10: both Wilson intervals, joined with the correlation of the pairs.
+
+    Args:
+        both: questions that both ways answer right.
+        only_first: those that only the first does.
+        only_second: those that only the second does.
+        n: all questions.
+        level: of confidence.
+
+    Returns:
+        Low and high end, within -1 to 1.
+    """
+    from scipy import special
+
+    z = float(special.ndtri((1 + level) / 2))
+    first, second = both + only_first, both + only_second
+    neither = n - both - only_first - only_second
+    first_low, first_high = wilson_interval(first, n, z)
+    second_low, second_high = wilson_interval(second, n, z)
+    p1, p2 = first / n, second / n
+    product = both * neither - only_first * only_second
+    if product > 0:
+        product = max(product - n / 2, 0)  # Newcombe's correction for continuity.
+    spread = first * (n - first) * second * (n - second)
+    phi = product / math.sqrt(spread) if spread else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
+
+    low = p1 - p2 - reach(p1 - first_low, second_high - p2)
+    high = p1 - p2 + reach(first_high - p1, p2 - second_low)
+    return max(low, -1.0), min(high, 1.0)
+
+
+def questions_to_separate(
+    only_first: int, only_second: int, n: int, *, alpha: float = 1 - LEVEL, power: float = 0.8
+) -> int | None:
+    """How many questions a paired test would need, were the differences seen the true ones.
+
+    Args:
+        only_first: questions that only the first way answers right.
+        only_second: those that only the second does.
+        n: questions that were asked.
+        alpha: two-sided level of the test.
+        power: chance that it sees the difference.
+
+    Returns:
+        None where no difference was seen, or more than a million questions are needed
+        (Connor 1987's formula for McNemar's test).
+    """
+    from scipy import special
+
+    apart = (only_first + only_second) / n
+    difference = abs(only_first - only_second) / n
+    if difference == 0:
+        return None
+    z_alpha, z_power = special.ndtri(1 - alpha / 2), special.ndtri(power)
+    spread = z_alpha * math.sqrt(apart) + z_power * math.sqrt(apart - difference**2)
+    needed = math.ceil((spread / difference) ** 2)
+    return needed if needed <= MOST_QUESTIONS else None
+
+
+def paired_counts(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]
+) -> tuple[Counts, Counts]:
+    """Questions that only the first, and that only the second answers right.
+
+    Args:
+        first: right or wrong, shape (n, ...).
+        second: the same questions under the other way, of the same shape.
     """
     if first.shape != second.shape:
         raise ValueError(f"shapes {first.shape} and {second.shape} are not the same questions")
-    only_first = int(np.count_nonzero(first & ~second))
-    only_second = int(np.count_nonzero(second & ~first))
-    return _sign_test_p(only_first, only_second)
+    return (first & ~second).sum(axis=0), (second & ~first).sum(axis=0)
 
 
-def _sign_test_p(a: int, b: int) -> float:
-    """Two-sided p-value of a against b under a fair coin."""
-    n = a + b
-    # Logarithms: 2**-n underflows from about a thousand differing questions on.
-    log_terms = [
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
-        for k in range(min(a, b) + 1)
-    ]
-    return min(1.0, 2 * sum(map(math.exp, log_terms)))
-
-
-def resampling_weights(n: int, resamples: int, seed: int) -> FloatArray:
-    """How often each question is drawn in each resample, as shares.
-
-    Args:
-        n: number of questions.
-        resamples: number of bootstrap resamples.
-        seed: of the random numbers, so that a result can be had again.
-
-    Returns:
-        Shape (resamples, n); each row sums to 1, so ``weights @ correct`` is an accuracy.
-    """
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(n, np.full(n, 1 / n), size=resamples)
-    return (counts / n).astype(np.float32)
-
-
-def percentile_interval(
-    values: Sequence[float] | npt.NDArray[np.floating], level: float = 0.95
-) -> tuple[float, float]:
-    """The middle ``level`` of bootstrap values."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.asarray(values, dtype=np.float64), [tail, 1 - tail])
-    return float(low), float(high)
+def bonferroni_level(comparisons: Sequence[object] | int) -> float:
+    """The level at which so many intervals hold all at once with 95 %."""
+    count = comparisons if isinstance(comparisons, int) else len(comparisons)
+    return 1 - (1 - LEVEL) / max(count, 1)

@@ -1,0 +1,162 @@
+"""Which quantization leads at which time limit, and the rows of the table of crossovers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from edgequant.matching.choosing import Chosen, Flags, choose, deal, quickest_first
+from edgequant.matching.crossover import changes_of_owner, find_crossover, owners
+from edgequant.matching.curves import Curve, Floats, Integers
+from edgequant.matching.intervals import holm_rejected, mcnemar_p, paired_counts
+from edgequant.matching.limits import spread_evenly
+from edgequant.matching.rows import Row
+
+ANY_PROMPT = "any"
+DRAWN_TIMES = 256
+"""At so many times the largest leads are looked for; they describe, nothing is tested there."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How quantizations stand to each other at some time limits.
+
+    Attributes:
+        limits: seconds, rising.
+        chosen: of each quantization, the best of its configurations.
+        lead: of each pair, +1 where the first is surely ahead, -1 where the second is, else 0;
+            shape (limits,). Exact McNemar tests, by Holm's method over all pairs and limits.
+    """
+
+    limits: Floats
+    chosen: Mapping[str, Chosen]
+    lead: Mapping[tuple[str, str], Integers]
+
+    def ahead_of(self, first: str, second: str) -> Integers:
+        """The lead of a pair, in whichever order it is kept."""
+        if (first, second) in self.lead:
+            return self.lead[first, second]
+        return -self.lead[second, first]
+
+
+def by_quantization(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """The configurations of each quantization, the quickest first."""
+    names = dict.fromkeys(curve.group.quantization for curve in curves)
+    return {
+        name: quickest_first([c for c in curves if c.group.quantization == name]) for name in names
+    }
+
+
+def stand(members: Mapping[str, Sequence[Curve]], limits: Floats, parts: Integers) -> Standing:
+    """Compare quantizations at time limits, each by the best of its configurations.
+
+    Args:
+        members: the configurations of each quantization.
+        limits: seconds, rising.
+        parts: of each question, see :func:`edgequant.matching.choosing.deal`.
+    """
+    chosen = {name: choose(curves, limits, parts) for name, curves in members.items()}
+    pairs = list(combinations(chosen, 2))
+    counts = [paired_counts(chosen[a].right, chosen[b].right) for a, b in pairs]
+    if not pairs:
+        return Standing(limits, chosen, {})
+    only_first, only_second = (np.stack(side) for side in zip(*counts, strict=True))
+    rejected = holm_rejected(mcnemar_p(only_first, only_second))
+    lead = owners(only_first, only_second, rejected)
+    return Standing(limits, chosen, dict(zip(pairs, lead, strict=True)))
+
+
+def crossover_rows(curves: Sequence[Curve], limits: Floats) -> list[Row]:
+    """Changes of lead: over all configurations, and of each prompt and strategy alone.
+
+    Args:
+        curves: of one latency source.
+        limits: time limits at which leads are claimed.
+    """
+    parts = deal(curves[0].group.question_ids)
+    families = dict.fromkeys((c.group.prompt, c.group.strategy) for c in curves)
+    rows = list(_family_rows(curves, limits, parts, {"prompt": ANY_PROMPT, "strategy": None}))
+    for prompt, strategy in families:
+        own = [c for c in curves if (c.group.prompt, c.group.strategy) == (prompt, strategy)]
+        named: Row = {"prompt": prompt, "strategy": strategy}
+        rows += _family_rows(own, limits, parts, named)
+    return rows
+
+
+def _family_rows(
+    curves: Sequence[Curve], limits: Floats, parts: Integers, family: Row
+) -> Iterator[Row]:
+    members = by_quantization(curves)
+    standing = stand(members, limits, parts)
+    for (first, second), lead in standing.lead.items():
+        changes = changes_of_owner(lead)
+        if changes:
+            pair = _Pair(first, second, members[first], members[second], parts)
+            for before, after in changes:
+                ahead = float(limits[before]), float(limits[after])
+                yield {**family, **pair.confident_row(ahead)}
+        elif _cross(standing.chosen[first].right, standing.chosen[second].right):
+            yield {
+                **family,
+                "first_quantization": first,
+                "second_quantization": second,
+                "confident": False,
+            }
+
+
+def _cross(first: Flags, second: Flags) -> bool:
+    """Whether each is ahead at some time, chance or not."""
+    difference = first.sum(axis=0) - second.sum(axis=0)
+    return bool((difference > 0).any() and (difference < 0).any())
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two quantizations between which the lead changes."""
+
+    first: str
+    second: str
+    first_curves: Sequence[Curve]
+    second_curves: Sequence[Curve]
+    parts: Integers
+
+    def confident_row(self, ahead: tuple[float, float]) -> Row:
+        """The row of a change of lead between two times at which different ones surely lead."""
+        events = self._events()
+        found = find_crossover(self._first_right, self._second_right, events, ahead)
+        owner = 1 if found.first_leads else -1
+        leader, follower = (self.first, self.second)[::owner]
+        times = spread_evenly(events, DRAWN_TIMES)
+        lead = owner * (
+            self._first_right(times).mean(axis=0) - self._second_right(times).mean(axis=0)
+        )
+        before = np.flatnonzero(times < max(found.seconds, times[0] * (1 + 1e-12)))
+        after = np.flatnonzero(times >= min(found.seconds, times[-1]))
+        most, least = before[lead[before].argmax()], after[lead[after].argmin()]
+        return {
+            "first_quantization": leader,
+            "second_quantization": follower,
+            "seconds": found.seconds,
+            "seconds_low": found.seconds_low,
+            "seconds_high": found.seconds_high,
+            "first_ahead_seconds": found.first_ahead_seconds,
+            "second_ahead_seconds": found.second_ahead_seconds,
+            "lead_before": float(lead[most]),
+            "lead_before_seconds": float(times[most]),
+            "lead_after": float(-lead[least]),
+            "lead_after_seconds": float(times[least]),
+            "confident": True,
+        }
+
+    def _first_right(self, seconds: Floats) -> Flags:
+        return choose(self.first_curves, seconds, self.parts).right
+
+    def _second_right(self, seconds: Floats) -> Flags:
+        return choose(self.second_curves, seconds, self.parts).right
+
+    def _events(self) -> Floats:
+        both = (*self.first_curves, *self.second_curves)
+        return np.unique(np.concatenate([curve.changes.when for curve in both]))
