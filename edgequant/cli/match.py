@@ -23,7 +23,11 @@ QUESTIONS_OPTION = typer.Option(
 LATENCY_OPTION = typer.Option(None, "--latency", help="latency.parquet of a run; repeatable.")
 STUDY_OPTION = typer.Option(False, "--study", help="Also under the study's recorded seconds.")
 BUDGET_OPTION = typer.Option(
-    None, "--budget", min=1, max=LARGEST_COUNT, help="A hard budget in tokens; repeatable."
+    None,
+    "--budget",
+    min=1,
+    max=LARGEST_COUNT,
+    help="Cut answers after so many tokens in budgets.csv; repeatable.",
 )
 LIMIT_OPTION = typer.Option(
     None, "--time-limit", min=0.0, max=1e9, help="A time limit in seconds; repeatable."
@@ -31,8 +35,9 @@ LIMIT_OPTION = typer.Option(
 MAPPING_OPTION = typer.Option(
     "seconds", "--mapping", help="seconds (prompt and tokens) or ratio (the study's: tokens alone)."
 )
-RESAMPLES_OPTION = typer.Option(1000, "--resamples", min=100, max=10**6, help="Of the bootstrap.")
-SEED_OPTION = typer.Option(None, "--seed", min=0, max=LARGEST_COUNT, help="Of the bootstrap.")
+GRADER_OPTION = typer.Option(
+    "exact", "--grader", help="Whose verdicts count: exact, lenient, qwen or math_verify."
+)
 OUT_OPTION = typer.Option(..., "--out", help="Folder for the CSV files.")
 
 
@@ -45,13 +50,12 @@ def command(
     budget: list[int] | None = BUDGET_OPTION,
     time_limit: list[float] | None = LIMIT_OPTION,
     mapping: str = MAPPING_OPTION,
-    resamples: int = RESAMPLES_OPTION,
-    seed: int | None = SEED_OPTION,
+    grader: str = GRADER_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Grade answers at every budget and join them with the seconds of each quantization.
+    """Grade answers at every token and join them with the seconds of each quantization.
 
-    Writes matched.csv, best.csv, crossovers.csv and scores.csv.
+    Writes matched.csv, budgets.csv, best.csv, crossovers.csv and scores.csv.
 
     Example: edgequant match --answers answers.parquet --questions questions.parquet
     --latency latency.parquet --out matched
@@ -67,7 +71,7 @@ def command(
     from edgequant.core.tables import read_table
     from edgequant.latency.pace import study_paces
     from edgequant.matching.files import write_matched
-    from edgequant.matching.match import SEED, match
+    from edgequant.matching.match import match
 
     paces = [pace for path in latency or [] for pace in _paces(path)]
     if study:
@@ -81,8 +85,7 @@ def command(
             budget or (),
             time_limits_seconds=time_limit or (),
             mapping="ratio" if mapping == "ratio" else "seconds",
-            resamples=resamples,
-            seed=SEED if seed is None else seed,
+            grader=grader,
         )
     paths = write_matched(out, result)
     if as_json:
@@ -128,6 +131,7 @@ def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:
     return {
         "nothing_right": nothing_right(result.scores, result.matched),
         "mapping": result.mapping,
+        "grader": result.grader,
         "best": records(result.best),
         "crossovers": records(result.crossovers),
         "scores": records(result.scores),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgequant.answers.loops import find_loop
-from edgequant.answers.strategies.registry import strategies, strategy_named
+from edgequant.answers.strategies.registry import base_name, strategies, strategy_named
 from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import check_table, records
@@ -131,9 +131,10 @@ def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[Answer
         raise DataFrameError("the answers have no rows")
     gold = _gold(questions)
     frames = {_key(frame): frame for _, frame in kept.groupby(list(_KEY), dropna=False, sort=False)}
+    for _, _, strategy, _ in frames:
+        strategy_named(strategy)
     order = list(strategies())
-    places = {key: order.index(strategy_named(key[2]).kind()) for key in frames}
-    keys = sorted(frames, key=lambda k: (k[0], k[1], places[k], k[2], k[3] or 0))
+    keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(base_name(k[2])), k[2], k[3] or 0))
     # Group by group: as Python objects the tokens of all of them would fill the memory.
     groups = [
         _grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys

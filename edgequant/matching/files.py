@@ -1,15 +1,17 @@
-"""Matched results as files: matched.csv, best.csv, crossovers.csv, scores.csv."""
+"""Matched results as files: matched.csv, budgets.csv, best.csv, crossovers.csv, scores.csv."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgequant.core.schemas import BEST, CROSSOVERS, MATCHED, SCORES, Schema
+from edgequant.core.schemas import BEST, BUDGETS, CROSSOVERS, MATCHED, SCORES, Schema
 from edgequant.core.tables import read_csv, write_csv
-from edgequant.matching.match import MatchedResult, TimeMapping
+from edgequant.matching.curves import TimeMapping
+from edgequant.matching.match import MatchedResult
 
 _TABLES: dict[str, Schema] = {
     "matched": MATCHED,
+    "budgets": BUDGETS,
     "best": BEST,
     "crossovers": CROSSOVERS,
     "scores": SCORES,
@@ -17,7 +19,7 @@ _TABLES: dict[str, Schema] = {
 
 
 def write_matched(folder: Path, result: MatchedResult) -> list[Path]:
-    """Write the four tables; each file is either whole or not there.
+    """Write the five tables; each file is either whole or not there.
 
     Args:
         folder: made if absent.
@@ -36,17 +38,22 @@ def write_matched(folder: Path, result: MatchedResult) -> list[Path]:
 
 
 def read_matched(
-    folder: Path, *, mapping: TimeMapping = "seconds", notes: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    mapping: TimeMapping = "seconds",
+    grader: str = "exact",
+    notes: tuple[str, ...] = (),
 ) -> MatchedResult:
     """Read what :func:`write_matched` wrote.
 
     Args:
         folder: the run folder.
         mapping: how tokens became seconds; the files do not say.
+        grader: whose verdicts count; the files do not say.
         notes: what matching noted; the files do not say.
 
     Raises:
         DataFrameError: a file is missing, is no CSV, or lacks a column.
     """
     tables = {name: read_csv(folder / schema.file, schema) for name, schema in _TABLES.items()}
-    return MatchedResult(**tables, mapping=mapping, notes=notes)
+    return MatchedResult(**tables, mapping=mapping, grader=grader, notes=notes)

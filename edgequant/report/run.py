@@ -16,7 +16,8 @@ from edgequant.core.tables import read_table
 from edgequant.core.version import __version__
 from edgequant.latency.pace import Pace
 from edgequant.matching.files import read_matched
-from edgequant.matching.match import RESAMPLES, SEED, MatchedResult, TimeMapping
+from edgequant.matching.curves import TimeMapping
+from edgequant.matching.match import MatchedResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ LATENCY_NAME = LATENCY.file
 ANSWERS_NAME = ANSWERS.file
 QUESTIONS_NAME = QUESTIONS.file
 REPORT_NAME = "report.html"
-RUN_SCHEMA_VERSION = 2
+RUN_SCHEMA_VERSION = 3
 
 
 class _Record(BaseModel):
@@ -92,8 +93,7 @@ class MatchRecord(_Record):
     """How answers and seconds were joined."""
 
     mapping: TimeMapping = "seconds"
-    resamples: int = RESAMPLES
-    seed: int = SEED
+    grader: str = "exact"
     notes: list[str] = Field(default_factory=list)
 
 
@@ -172,7 +172,10 @@ def load_run(folder: Path) -> ReportInputs:
         answers=read_table(folder / ANSWERS_NAME, ANSWERS),
         questions=read_table(folder / QUESTIONS_NAME, QUESTIONS),
         matched=read_matched(
-            folder, mapping=manifest.match.mapping, notes=tuple(manifest.match.notes)
+            folder,
+            mapping=manifest.match.mapping,
+            grader=manifest.match.grader,
+            notes=tuple(manifest.match.notes),
         ),
     )
 

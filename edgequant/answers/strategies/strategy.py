@@ -77,8 +77,3 @@ class Strategy(BaseModel, ABC):
             longest: tokens of the longest answer.
             budgets: budgets in tokens that are asked for.
         """
-
-    @classmethod
-    def kind(cls) -> str:
-        """The name that a strategy of this class goes by."""
-        return str(cls.model_fields["name"].default)
