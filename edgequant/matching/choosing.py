@@ -49,25 +49,35 @@ def deal(question_ids: Sequence[str]) -> Integers:
     return parts
 
 
-def choose(curves: Sequence[Curve], seconds: Floats, parts: Integers) -> Chosen:
+def right_of(curves: Sequence[Curve], seconds: Floats) -> Flags:
+    """Which configuration answers which question right within which time.
+
+    Args:
+        curves: at least one configuration; all of the same n questions.
+        seconds: times, rising.
+
+    Returns:
+        Shape (curves, n, times).
+    """
+    return np.stack([curve.right_at(seconds) for curve in curves])
+
+
+def choose(right: Flags, parts: Integers) -> Chosen:
     """The most accurate of some configurations within each time, of equal ones the first.
 
     Args:
-        curves: what is chosen from, at least one; all of the same n questions.
-        seconds: times, rising.
+        right: see :func:`right_of`; shape (configurations, n, times).
         parts: of each question, shape (n,); see :func:`deal`.
     """
-    right = np.stack([curve.right_at(seconds) for curve in curves])
     in_part = (np.arange(PARTS)[:, None] == parts).astype(np.float32)
     # Whole numbers far below 2**24: exact, and the matrix product is the fast one.
     per_part = np.rint(in_part @ right.astype(np.float32)).astype(np.int64)
     total = per_part.sum(axis=1)
     elsewhere = total[:, None, :] - per_part
     choices = elsewhere.argmax(axis=0)
-    overall = total.argmax(axis=0)
-    n, times = right.shape[1:]
-    own = right[choices[parts], np.arange(n)[:, None], np.arange(times)[None, :]]
-    return Chosen(own, overall, total.max(axis=0), elsewhere.max(axis=0))
+    question, time = np.indices(right.shape[1:])
+    own = right[choices[parts], question, time]
+    return Chosen(own, total.argmax(axis=0), total.max(axis=0), elsewhere.max(axis=0))
 
 
 def quickest_first(curves: Sequence[Curve]) -> list[Curve]:

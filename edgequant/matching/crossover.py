@@ -1,9 +1,8 @@
 """Where one quantization overtakes another, and how sure that is. Exact tests, no random numbers.
 
-A lead is claimed only at the time limits that :mod:`edgequant.matching.limits` puts, by exact
-McNemar tests of the same questions, corrected for all limits and pairs at once. Between two claimed
-leads of different owners lies a crossover. Its interval holds every time at which the two could be
-equal: those at which a mid-p McNemar test does not tell them apart.
+A lead is claimed at time limits alone (:mod:`edgequant.matching.leads`). Between two claimed leads
+of different owners lies a crossover. Its interval holds every time at which the two could be equal:
+from the first to the last at which a mid-p McNemar test does not tell them apart.
 """
 
 from __future__ import annotations
@@ -48,11 +47,6 @@ class Crossover:
     first_leads: bool
     first_ahead_seconds: float
     second_ahead_seconds: float
-
-
-def owners(only_first: Counts, only_second: Counts, rejected: Flags) -> npt.NDArray[np.int64]:
-    """+1 where the first surely leads, -1 where the second does, else 0; shape (limits,)."""
-    return np.where(rejected, np.sign(only_first - only_second), 0).astype(np.int64)
 
 
 def changes_of_owner(lead: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -46,39 +46,36 @@ def wilson_interval(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
     return low, high
 
 
-def mcnemar_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floats:
-    """Exact two-sided McNemar test: are two ways equally often right on the same questions?
+def mcnemar_ahead_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floats:
+    """Exact one-sided McNemar test: is the first way not more often right than the second?
 
     Args:
         only_first: questions that only the first way answers right, any shape.
         only_second: those that only the second does, of the same shape.
 
     Returns:
-        p-values of that shape; 1 where the two never differ.
+        p-values of that shape: small where the first is ahead; 1 where it is right nowhere alone.
     """
-    tail, _ = _fair_coin(only_first, only_second)
-    return np.minimum(1.0, 2 * tail)
-
-
-def mcnemar_mid_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floats:
-    """The same with half the weight of what was seen: true to its level, not below it.
-
-    It is what an interval by inversion needs (Fagerland, Lydersen, Laake 2013, on the mid-p test).
-    """
-    tail, seen = _fair_coin(only_first, only_second)
-    return np.minimum(1.0, 2 * tail - seen)
-
-
-def _fair_coin(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """P(at most the smaller of both) and P(just the smaller), of a fair coin thrown a + b times."""
     # Not scipy.stats, which takes seconds to import.
     from scipy import special
 
-    first, second = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
+    first, second = np.asarray(only_first, np.int64), np.asarray(only_second, np.int64)
+    return np.asarray(special.bdtr(second, first + second, 0.5), dtype=np.float64)
+
+
+def mcnemar_mid_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floats:
+    """Two-sided McNemar test with half the weight of what was seen: are both equally often right?
+
+    It is true to its level and not below it, as an interval by inversion needs (Fagerland,
+    Lydersen and Laake 2013 on the mid-p test). 1 where the two never differ.
+    """
+    from scipy import special
+
+    first, second = np.asarray(only_first, np.int64), np.asarray(only_second, np.int64)
     fewer, n = np.minimum(first, second), first + second
-    below = np.where(fewer > 0, special.bdtr(np.maximum(fewer - 1, 0), n, 0.5), 0.0)
     at_most = special.bdtr(fewer, n, 0.5)
-    return at_most, at_most - below
+    below = np.where(fewer > 0, special.bdtr(np.maximum(fewer - 1, 0), n, 0.5), 0.0)
+    return np.minimum(1.0, at_most + below)
 
 
 def holm_rejected(p_values: npt.ArrayLike, alpha: float = 1 - LEVEL) -> npt.NDArray[np.bool_]:

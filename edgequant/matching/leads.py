@@ -8,10 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
-from edgequant.matching.choosing import Chosen, Flags, choose, deal, quickest_first
-from edgequant.matching.crossover import changes_of_owner, find_crossover, owners
+from edgequant.matching.choosing import Chosen, Flags, choose, deal, quickest_first, right_of
+from edgequant.matching.crossover import changes_of_owner, find_crossover
 from edgequant.matching.curves import Curve, Floats, Integers
-from edgequant.matching.intervals import holm_rejected, mcnemar_p, paired_counts
+from edgequant.matching.intervals import holm_rejected, mcnemar_ahead_p
 from edgequant.matching.limits import spread_evenly
 from edgequant.matching.rows import Row
 
@@ -28,7 +28,7 @@ class Standing:
         limits: seconds, rising.
         chosen: of each quantization, the best of its configurations.
         lead: of each pair, +1 where the first is surely ahead, -1 where the second is, else 0;
-            shape (limits,). Exact McNemar tests, by Holm's method over all pairs and limits.
+            shape (limits,). See :func:`both_ways_p`; by Holm's method over all pairs and limits.
     """
 
     limits: Floats
@@ -58,15 +58,35 @@ def stand(members: Mapping[str, Sequence[Curve]], limits: Floats, parts: Integer
         limits: seconds, rising.
         parts: of each question, see :func:`edgequant.matching.choosing.deal`.
     """
-    chosen = {name: choose(curves, limits, parts) for name, curves in members.items()}
-    pairs = list(combinations(chosen, 2))
-    counts = [paired_counts(chosen[a].right, chosen[b].right) for a, b in pairs]
+    right = {name: right_of(curves, limits) for name, curves in members.items()}
+    pairs = list(combinations(right, 2))
+    chosen = {name: choose(flags, parts) for name, flags in right.items()}
     if not pairs:
         return Standing(limits, chosen, {})
-    only_first, only_second = (np.stack(side) for side in zip(*counts, strict=True))
-    rejected = holm_rejected(mcnemar_p(only_first, only_second))
-    lead = owners(only_first, only_second, rejected)
-    return Standing(limits, chosen, dict(zip(pairs, lead, strict=True)))
+    p_values = np.array([both_ways_p(right[a], right[b]) for a, b in pairs])
+    first, second = holm_rejected(p_values).transpose(1, 0, 2).astype(np.int64)
+    return Standing(limits, chosen, dict(zip(pairs, first - second, strict=True)))
+
+
+def both_ways_p(first: Flags, second: Flags) -> Floats:
+    """p-values of "the first is not ahead" and "the second is not ahead"; shape (2, times).
+
+    A quantization is ahead if one of its configurations beats every one of the other's. So of the
+    tests of one against all others the worst counts (all must reject), and of the configurations
+    that may do so the best one, times their number. It is exact, however alike or unlike the
+    configurations are, and no choice among them makes it less so.
+
+    Args:
+        first: right or wrong, shape (configurations, n, times).
+        second: the same questions at the same times.
+    """
+    a, b = (np.moveaxis(flags, 2, 0).astype(np.float32) for flags in (first, second))
+    both = np.rint(a @ b.transpose(0, 2, 1)).astype(np.int64)
+    only_a = np.rint(a.sum(axis=2)).astype(np.int64)[:, :, None] - both
+    only_b = np.rint(b.sum(axis=2)).astype(np.int64)[:, None, :] - both
+    a_ahead = mcnemar_ahead_p(only_a, only_b).max(axis=2).min(axis=1) * len(first)
+    b_ahead = mcnemar_ahead_p(only_b, only_a).max(axis=1).min(axis=1) * len(second)
+    return np.minimum(1.0, np.stack([a_ahead, b_ahead]))
 
 
 def crossover_rows(curves: Sequence[Curve], limits: Floats) -> list[Row]:
@@ -152,10 +172,10 @@ class _Pair:
         }
 
     def _first_right(self, seconds: Floats) -> Flags:
-        return choose(self.first_curves, seconds, self.parts).right
+        return choose(right_of(self.first_curves, seconds), self.parts).right
 
     def _second_right(self, seconds: Floats) -> Flags:
-        return choose(self.second_curves, seconds, self.parts).right
+        return choose(right_of(self.second_curves, seconds), self.parts).right
 
     def _events(self) -> Floats:
         both = (*self.first_curves, *self.second_curves)
