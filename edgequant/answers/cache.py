@@ -40,8 +40,14 @@ class Answer:
     text: str
     stop_reason: StopReason
     prompt_tokens: int
-    prompt_seconds: float
-    decode_seconds: float
+    prompt_seconds: float | None
+    """None: the mirror does not tell."""
+    decode_seconds: float | None
+
+    @property
+    def failed(self) -> bool:
+        """The mirror gave up: nothing was generated."""
+        return self.stop_reason == "failed"
 
 
 def make_answer(completion: Completion, stop: Sequence[str] = ()) -> Answer:

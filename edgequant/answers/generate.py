@@ -7,10 +7,8 @@ here every request becomes one answer. Right answers play no part: grading joins
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,18 +20,18 @@ from edgequant.answers.cache import (
     AnswerCache,
     answer_key,
     cache_file,
-    make_answer,
 )
-from edgequant.answers.mirrors.mirror import SAMPLING, Mirror, MirrorPool
+from edgequant.answers.mirrors.mirror import SAMPLING, MirrorPool
 from edgequant.answers.prompts import CHATML_END, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
 from edgequant.answers.strategies.strategy import Request, Strategy
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
-from edgequant.core.artefact import ArtefactDraft, Recipe, Store
-from edgequant.core.errors import EdgequantError, ExperimentError
+from edgequant.answers.work import Had, Wanted, work
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
+from edgequant.core.errors import ExperimentError
 from edgequant.core.hashing import sha256_json
-from edgequant.core.progress import Task, task
+from edgequant.core.progress import Task, say, task
 from edgequant.core.schemas import ANSWERS
 from edgequant.core.tables import make_table, write_table
 from edgequant.models.model_file import ModelFile
@@ -59,16 +57,6 @@ class _Row:
     job: _Job
     rendered_prompt: str | None = None
     answer: Answer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a worker hands back: an answer, or why there is none."""
-
-    row: _Row
-    rendered_prompt: str = ""
-    answer: Answer | None = None
-    error: BaseException | None = None
 
 
 @dataclass(frozen=True)
@@ -136,9 +124,13 @@ def generate(
             bar.describe("Answers")
         _write(rows, mirrors, draft.folder / ANSWERS_NAME)
         draft.manifest.details["answers"] = len(rows)
+        failed = sum(row.answer is not None and row.answer.failed for row in rows)
+        draft.manifest.details["failed_answers"] = failed
+        if failed:
+            say(f"{failed} of {len(rows)} answers could not be had: they count as wrong.")
 
     recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
-    return Answers(store.get_or_make(recipe, make))
+    return Answers(store.get_or_make(recipe, make, accept=_without_failures))
 
 
 def find_answers(
@@ -154,8 +146,15 @@ def find_answers(
 ) -> Answers | None:
     """What :func:`generate` would return with these arguments, where all of it is there."""
     recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
-    found = (store if store is not None else Store()).find(recipe)
+    found = (store if store is not None else Store()).find(recipe, accept=_without_failures)
     return None if found is None else Answers(found)
+
+
+def _without_failures(artefact: Artefact) -> bool:
+    failed = artefact.manifest.details.get("failed_answers")
+    if failed:
+        say(f"An earlier run could not have {failed} answers: they are asked for again.")
+    return not failed
 
 
 def _recipe(
@@ -265,86 +264,49 @@ def _generate_missing(
     shared: _Experiment, model: ModelFile, missing: Sequence[_Row], cache: AnswerCache, bar: Task
 ) -> None:
     started = time.monotonic()
-    tokens = 0
+    tokens = failed = 0
     with contextlib.ExitStack() as stack:
         mirrors = stack.enter_context(
             shared.mirrors.open(model, wanted=len(missing), logs=shared.log_folder)
         )
-        finished = stack.enter_context(contextlib.closing(_work(shared, mirrors, missing)))
-        for number, done in enumerate(finished, start=1):
-            if done.error is not None:
-                raise done.error
-            assert done.answer is not None
-            row = done.row
-            row.rendered_prompt, row.answer = done.rendered_prompt, done.answer
-            if shared.wrapper == "template":
-                cache.put_rendering(sha256_json(row.job.request.messages), done.rendered_prompt)
-            cache.put(
-                answer_key(done.rendered_prompt, row.job.request.max_tokens, shared.stop),
-                done.answer,
-            )
-            tokens += len(done.answer.token_ids)
+        wanted = [_wanted(shared, row) for row in missing]
+        finished = stack.enter_context(contextlib.closing(work(mirrors, wanted)))
+        for number, had in enumerate(finished, start=1):
+            row, answer = missing[had.index], had.answer
+            _take(shared, row, had, cache)
+            failed += answer.failed
+            tokens += len(answer.token_ids)
             seconds = time.monotonic() - started
             bar.describe(
                 f"Answers of {model.name} ({len(mirrors)} at once): "
                 f"{number / seconds:.1f} answers/s, {tokens / seconds:.0f} tokens/s"
+                + (f", {failed} failed" if failed else "")
             )
             bar.advance()
 
 
-def _work(
-    shared: _Experiment, mirrors: Sequence[Mirror], rows: Sequence[_Row]
-) -> Generator[_Done, None, None]:
-    """Hand the rows to the mirrors, one at a time each, and yield what comes back."""
-    waiting: queue.SimpleQueue[_Row] = queue.SimpleQueue()
-    for row in rows:
-        waiting.put(row)
-    finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
-    stopped = threading.Event()
-
-    def serve(mirror: Mirror) -> None:
-        while not stopped.is_set():
-            try:
-                row = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                finished.put(_ask(shared, mirror, row))
-            except BaseException as error:
-                finished.put(_Done(row, error=error))
-                return
-
-    threads = [threading.Thread(target=serve, args=(m,), daemon=True) for m in mirrors]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in rows:
-            yield finished.get()
-    except BaseException:
-        # On Ctrl-C or a failure the others must not be waited for: their servers end first.
-        stopped.set()
-        for mirror in mirrors:
-            mirror.stop()
-        raise
-    finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
-
-
-def _ask(shared: _Experiment, mirror: Mirror, row: _Row) -> _Done:
+def _wanted(shared: _Experiment, row: _Row) -> Wanted:
     job = row.job
-    try:
-        rendered = row.rendered_prompt or mirror.apply_template(job.request.messages)
-        completion = mirror.complete(rendered, job.request.max_tokens, stop=shared.stop)
-    except EdgequantError as error:
-        raise _with_question(error, row) from error
-    return _Done(row, rendered, make_answer(completion, shared.stop))
+    return Wanted(
+        about=f"question {job.question.id}, prompt {job.prompt.name}, {row.model.name}",
+        messages=job.request.messages,
+        max_tokens=job.request.max_tokens,
+        prompt=row.rendered_prompt,
+        stop=shared.stop,
+    )
 
 
-def _with_question(error: EdgequantError, row: _Row) -> EdgequantError:
-    where = f"question {row.job.question.id}, prompt {row.job.prompt.name}, {row.model.name}"
-    return type(error)(f"{error.cause} ({where})", subject=error.subject, next_step=error.next_step)
+def _take(shared: _Experiment, row: _Row, had: Had, cache: AnswerCache) -> None:
+    """Put what came into its row, and keep it: a failed answer is tried again by the next run."""
+    row.answer = had.answer
+    if not isinstance(had.prompt, str):
+        return
+    row.rendered_prompt = had.prompt
+    if shared.wrapper == "template":
+        cache.put_rendering(sha256_json(row.job.request.messages), had.prompt)
+    if not had.answer.failed:
+        key = answer_key(had.prompt, row.job.request.max_tokens, shared.stop)
+        cache.put(key, had.answer)
 
 
 def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
