@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgequant.core.errors import DataSetError
 from edgequant.core.hashing import sha256_json
@@ -15,6 +16,7 @@ from edgequant.core.progress import say
 
 ANSWER_MARK = "####"
 LARGEST = 2**63
+AnswerKind = Literal["integer", "choice"]
 MAX_LINE_BYTES = 1 << 20
 MAX_ANSWER_LENGTH = 100
 # Commas must stand where thousands are divided: "1,45" is a typing error, not 145.
@@ -28,9 +30,13 @@ class Question:
     id: str
     """Line number and the first 8 hex digits of the question's SHA-256: ``0001-1a2b3c4d``."""
     question: str
-    answer: int
+    answer: str
+    """As a grader reads it: ``72``, ``-3``, ``B``."""
     raw_answer: str
     """The worked solution as the file has it."""
+    answer_kind: AnswerKind = "integer"
+    task: str | None = None
+    """What it belongs to, where an experiment has several tasks."""
 
     @property
     def sha256(self) -> str:
@@ -138,7 +144,7 @@ def _parse_line(line: bytes, number: int, path: Path) -> Question:
     except ValueError as error:
         raise bad(str(error)) from None
     identity = f"{number:04d}-{_text_sha256(question)[:8]}"
-    return Question(id=identity, question=question, answer=answer, raw_answer=raw_answer)
+    return Question(id=identity, question=question, answer=str(answer), raw_answer=raw_answer)
 
 
 def _text_sha256(text: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWERS_NAME = ANSWERS.file
-FORMAT = 2
+FORMAT = 3
 """Raised when the table changes; the answers themselves are kept apart, and stay."""
 
 
@@ -53,6 +53,8 @@ def questions_table(questions: Sequence[Question]) -> pd.DataFrame:
                 "question_sha256": q.sha256,
                 "question": q.question,
                 "expected_answer": q.answer,
+                "answer_kind": q.answer_kind,
+                "task": q.task,
             }
             for q in questions
         ),

@@ -59,7 +59,10 @@ def _optional(kind: Kind, meaning: str) -> Column:
     return Column(kind, meaning, nullable=True, required=False)
 
 
-_STRATEGY = Column("text", "`truncate` or `stated`, or the name of a strategy of your own")
+_STRATEGY = Column(
+    "text", "name of the strategy; after a colon what tells it from others: `stated:0.75`"
+)
+_QUESTION_ID = Column("text", "place in its file and start of the hash: `0001-1a2b3c4d`")
 _CHOICE: dict[str, Column] = {
     "quantization": Column("text", "name of the quantization"),
     "prompt": Column("text", "name of the prompt"),
@@ -82,15 +85,23 @@ ANSWERS = Schema(
         "prompt": Column("text", "name of the prompt"),
         "strategy": _STRATEGY,
         "budget_tokens": Column(
-            "integer", "budget in tokens that the model was told; empty: none", nullable=True
+            "integer",
+            "budget in tokens that the strategy was given: told, or where it crops; empty: none",
+            nullable=True,
         ),
-        "question_id": Column("text", "line number and start of the hash: `0001-1a2b3c4d`"),
+        "question_id": _QUESTION_ID,
         "question_sha256": Column("text", "hex SHA-256 of the question's text"),
         "rendered_prompt": _optional("text", "all that the model was given, as text"),
-        "token_ids": Column("integers", "generated tokens, with the one that ended the answer"),
+        "token_ids": Column(
+            "integers", "tokens of the answer, with a closing text's and the one that ended it"
+        ),
         "token_texts": Column("texts", "what each token adds to the text"),
         "text": Column("text", "the answer"),
-        "stop_reason": Column("text", "`eos`: ended by itself; `limit`: cut off"),
+        "closing_start": _optional("integer", "place of a closing text's first token; empty: none"),
+        "closing_tokens": _optional("integer", "tokens of the closing text; empty: none"),
+        "stop_reason": Column(
+            "text", "`eos`: ended by itself; `limit`: cut off; `failed`: the mirror gave up on it"
+        ),
         "prompt_tokens": Column("integer", "tokens of the prompt"),
         "max_tokens": _optional("integer", "tokens after which it was cut off"),
         "prompt_seconds": _optional("number", "the mirror's seconds for the prompt"),
@@ -106,10 +117,12 @@ QUESTIONS = Schema(
     file="questions.parquet",
     rows="one question with its right answer",
     columns={
-        "question_id": Column("text", "line number and start of the hash: `0001-1a2b3c4d`"),
+        "question_id": _QUESTION_ID,
         "question_sha256": Column("text", "hex SHA-256 of the question's text"),
         "question": _optional("text", "the question"),
-        "expected_answer": Column("integer", "the right answer (gold)"),
+        "expected_answer": Column("text", "the right answer (gold): `72`, `B`"),
+        "answer_kind": _optional("text", "`integer` or `choice` (a letter); empty: `integer`"),
+        "task": _optional("text", "name of the task that asks it; empty: the only one"),
     },
 )
 LATENCY = Schema(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgequant.answers.strategies.registry import strategies, strategy_named
+from edgequant.answers.strategies.registry import base_name, strategies, strategy_named
 from edgequant.answers.strategies.strategy import Outcome
 from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
@@ -103,7 +103,7 @@ def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[Answer
     for _, _, strategy, _ in frames:
         strategy_named(strategy)
     order = list(strategies())
-    keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(k[2]), k[3] or 0))
+    keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(base_name(k[2])), k[2], k[3] or 0))
     # Group by group: as Python objects the tokens of all of them would fill the memory.
     groups = [
         _grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys
@@ -133,7 +133,12 @@ def _expected(row: Mapping[str, Any], gold: Mapping[str, Mapping[str, Any]]) -> 
             f"question {row['question_id']} of the answers {problem}",
             next_step="give the questions that these answers were generated from",
         )
-    return int(found["expected_answer"])
+    try:
+        return int(found["expected_answer"])
+    except ValueError as error:
+        raise DataFrameError(
+            f"question {row['question_id']}: {found['expected_answer']!r} is no whole number"
+        ) from error
 
 
 def _grade_group(

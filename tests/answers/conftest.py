@@ -31,7 +31,9 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def questions() -> list[Question]:
-    return [Question(f"{n:04d}-aaaaaaaa", f"What is {n} + {n}?", 2 * n, "") for n in range(1, 6)]
+    return [
+        Question(f"{n:04d}-aaaaaaaa", f"What is {n} + {n}?", str(2 * n), "") for n in range(1, 6)
+    ]
 
 
 def write_model(path: Path, *, template: bool = True, name: str = "tiny") -> Path:

@@ -145,7 +145,7 @@ def test_nothing_is_asked_twice(run: Run, requests: Path, questions: list[Questi
     assert asked(requests) == 10
     assert run().artefact.key == first.artefact.key
     assert asked(requests) == 10
-    more = [*questions, Question("0006-aaaaaaaa", "What is 6 + 6?", 12, "")]
+    more = [*questions, Question("0006-aaaaaaaa", "What is 6 + 6?", "12", "")]
     run(questions=more)
     assert asked(requests) == 12
     run(strategies=[Truncate(), Stated(budgets=(8, 16))])
@@ -165,7 +165,7 @@ def test_a_corrected_right_answer_changes_nothing_that_was_generated(
     assert group.lenient.sum() == 0, "what the server says is never right"
     said = grade(first.frame()["text"].iloc[0]).boxed
     assert said is not None
-    corrected = [dataclasses.replace(questions[0], answer=said), *questions[1:]]
+    corrected = [dataclasses.replace(questions[0], answer=str(said)), *questions[1:]]
     again = run(questions=corrected)
     assert asked(requests) == count
     assert again.artefact.key == first.artefact.key
@@ -194,7 +194,7 @@ def test_what_can_change_an_answer_is_asked_anew(
 
 
 def test_the_same_question_twice_is_in_the_table_twice(run: Run, questions: list[Question]) -> None:
-    again = Question("0009-aaaaaaaa", questions[0].question, 2, "")
+    again = Question("0009-aaaaaaaa", questions[0].question, "2", "")
     frame = run(questions=[questions[0], again], strategies=[Truncate()]).frame()
     assert frame["question_id"].to_list() == [questions[0].id, again.id]
     assert frame["text"].nunique() == 1

@@ -61,7 +61,7 @@ def test_every_integer_is_read_back(number: int, commas: bool) -> None:
 def test_a_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, "", GOOD.replace("1 + 1?", "2 + 0?"))
     first, second = load_questions(path)
-    assert (first.question, first.answer) == ("What is 1 + 1?", 2)
+    assert (first.question, first.answer) == ("What is 1 + 1?", "2")
     assert first.raw_answer == "1 + 1 = 2\n#### 2"
     assert first.id.startswith("0001-")
     assert second.id.startswith("0003-"), "ids name the file's lines, blank ones counted"
@@ -126,6 +126,6 @@ def test_the_whole_of_gsm8k() -> None:
     assert len(questions) == 1319
     assert len({q.id for q in questions}) == 1319
     assert duplicates(questions) == []
-    assert questions[0].answer == 18
-    assert questions[146].answer == 2125
-    assert questions[611].answer == 1_450_000
+    assert questions[0].answer == "18"
+    assert questions[146].answer == "2125"
+    assert questions[611].answer == "1450000"

@@ -166,7 +166,7 @@ RIGHT_ANSWERS: dict[str, list[object]] = {
     "question_id": ["0001"],
     "question_sha256": ["ab"],
     "question": ["What is 1 + 1?"],
-    "expected_answer": [2],
+    "expected_answer": ["2"],
 }
 ANSWERS: dict[str, list[object]] = {
     "quantization": ["Q8_0"],
@@ -358,7 +358,7 @@ def table_cases() -> Iterator[tuple[str, Case]]:
                 table = parquet({**ANSWERS, column: values})
                 yield f"answers-{column}-{kind}", match_case(table, codes)
     for kind, values in wrong.items():
-        if kind != "integer":
+        if kind != "text":
             table = parquet({**RIGHT_ANSWERS, "expected_answer": values})
             yield f"expected-{kind}", match_case(parquet(ANSWERS), codes, table)
     for name, content in {"empty": b"", "text": b"x" * 100, "magic": b"PAR1PAR1PAR1"}.items():

@@ -24,7 +24,8 @@ from edgequant.core.tables import (
 )
 
 ROOT = Path(__file__).parents[2]
-QUESTION = {"question_id": "0001", "question_sha256": "ab", "expected_answer": 7}
+QUESTION = {"question_id": "0001", "question_sha256": "ab", "expected_answer": "7"}
+LOAD = {"quantization": "Q", "phase": "load", "seconds": 1.0}
 
 
 def questions(**changes: object) -> pd.DataFrame:
@@ -70,7 +71,7 @@ def test_lists_stay_in_arrow(tmp_path: Path) -> None:
     row = dict.fromkeys(ANSWERS.columns, "x") | {
         "budget_tokens": None, "token_ids": [1, 2], "token_texts": ["a", ""], "prompt_tokens": 3,
         "max_tokens": 4, "prompt_seconds": 0.1, "decode_seconds": 0.2, "slots": 1,
-        "prompt_cache": False,
+        "prompt_cache": False, "closing_start": 1, "closing_tokens": 1,
     }  # fmt: skip
     write_table(make_table([row], ANSWERS), tmp_path / "a.parquet", ANSWERS)
     table = read_table(tmp_path / "a.parquet", ANSWERS)
@@ -81,14 +82,9 @@ def test_lists_stay_in_arrow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "cause"),
     [
-        (
-            questions().drop(columns="expected_answer"),
-            "no column 'expected_answer' (whole numbers)",
-        ),
-        (questions(expected_answer="7"), "'expected_answer' must hold whole numbers"),
-        (questions(expected_answer=7.5), "'expected_answer' must hold whole numbers"),
+        (questions().drop(columns="expected_answer"), "no column 'expected_answer' (text)"),
+        (questions(expected_answer=7), "'expected_answer' must hold text"),
         (questions(expected_answer=None), "'expected_answer' has empty cells"),
-        (questions(expected_answer=2**64), "'expected_answer' must hold whole numbers"),
         (questions(question_id=5), "'question_id' must hold text"),
         (questions(question_id={"a": 1}), "'question_id' must hold text"),
         (pd.concat([questions(), questions(question_id=1)]), "'question_id' must hold text"),
@@ -100,11 +96,15 @@ def test_what_does_not_fit_is_named(frame: pd.DataFrame, cause: str) -> None:
     assert f"the questions: column {cause}" in str(caught.value) or cause in str(caught.value)
 
 
+@pytest.mark.parametrize("repeat", ["7", 7.5, 2**64])
+def test_what_is_no_whole_number_is_named(repeat: object) -> None:
+    with pytest.raises(DataFrameError, match="'repeat' must hold whole numbers"):
+        check_table(pd.DataFrame([{**LOAD, "repeat": repeat}]), LATENCY)
+
+
 def test_whole_floats_are_whole_numbers() -> None:
-    assert records(check_table(questions(expected_answer=7.0), QUESTIONS))[0] == {
-        **QUESTION,
-        "question": None,
-    }
+    (row,) = records(check_table(pd.DataFrame([{**LOAD, "repeat": 7.0}]), LATENCY))
+    assert (row["repeat"], type(row["repeat"])) == (7, int)
 
 
 def test_not_a_number_is_no_number() -> None:

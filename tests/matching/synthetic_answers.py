@@ -39,7 +39,7 @@ def answer_row(
         "budget_tokens": told,
         "question_id": f"{question:04d}",
         "question_sha256": f"{question:064x}",
-        "expected_answer": expected,
+        "expected_answer": str(expected),
         "token_ids": list(range(len(kept))),
         "token_texts": kept,
         "text": "".join(kept),

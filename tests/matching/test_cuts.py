@@ -144,7 +144,7 @@ def test_answers_are_graded_by_the_questions_handed_in() -> None:
     answers, questions = one_group([box(7), box(8)])
     (group,) = group_answers(answers, questions)
     assert group.correct([9]).tolist() == [[True], [False]]
-    corrected = questions.assign(expected_answer=[7, 8])
+    corrected = questions.assign(expected_answer=["7", "8"])
     (group,) = group_answers(answers, corrected)
     assert group.correct([9]).tolist() == [[True], [True]]
 

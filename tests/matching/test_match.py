@@ -65,7 +65,7 @@ def test_a_budget_is_graded_as_the_cut_text_would_be(answers: Table) -> None:
     for place, row in enumerate(records(rows.head(30))):
         for column, budget in enumerate(budgets):
             cut = grade("".join(row["token_texts"][:budget])).boxed
-            assert correct[place, column] == (cut == gold[row["question_id"]])
+            assert correct[place, column] == (str(cut) == gold[row["question_id"]])
 
 
 def test_a_later_box_overwrites_a_right_one() -> None:
@@ -117,7 +117,7 @@ def test_no_limit_takes_as_long_as_the_longest_answer(
     )
     assert row["seconds"] == pytest.approx((longest - 1) * 49.73)
     right = sum(
-        grade(text).boxed == expected
+        str(grade(text).boxed) == expected
         for text, expected in zip(
             whole.merge(answers[1], on="question_id")["text"],
             whole.merge(answers[1], on="question_id")["expected_answer"],

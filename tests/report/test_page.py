@@ -316,7 +316,7 @@ def test_one_question_and_one_quantization_are_enough(tmp_path: Path) -> None:
     answers, gold = synthetic_answers(1, skill={"Q8_0": 0.9}, stated_budgets=())
     full = report_inputs(20, resamples=100)
     for mistaken in (False, True):
-        questions = gold.assign(expected_answer=-1) if mistaken else gold
+        questions = gold.assign(expected_answer="-1") if mistaken else gold
         paces = [p for p in full.manifest.paces if p.source == "emulated"]
         matched = match(answers, questions, paces, (), resamples=100)
         inputs = ReportInputs(full.manifest, full.latency, answers, questions, matched)

@@ -36,13 +36,18 @@ def strategies() -> Mapping[str, type[Strategy]]:
     return found
 
 
-def strategy_named(name: str) -> type[Strategy]:
-    """The class of a strategy.
+def base_name(label: str) -> str:
+    """The strategy's own name in its label: ``stated`` in ``stated:0.75``."""
+    return label.partition(":")[0]
+
+
+def strategy_named(label: str) -> type[Strategy]:
+    """The class of a strategy, by its name or its label.
 
     Raises:
         ExperimentError: there is none of that name.
     """
-    known = strategies()
+    known, name = strategies(), base_name(label)
     if name not in known:
         raise ExperimentError(
             f"no strategy {name!r}; there are {', '.join(known)}",
