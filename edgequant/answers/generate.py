@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,16 @@ from edgequant.answers.cache import (
     AnswerCache,
     answer_key,
     cache_file,
+    closed_key,
 )
-from edgequant.answers.mirrors.mirror import SAMPLING, MirrorPool
-from edgequant.answers.prompts import CHATML_END, Prompt, Wrapper, chatml
+from edgequant.answers.closing import close, kept_tokens
+from edgequant.answers.mirrors.mirror import SAMPLING, Mirror, MirrorPool
+from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
-from edgequant.answers.strategies.strategy import Request, Strategy
+from edgequant.answers.strategies.strategy import Closing, Request, Strategy
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
-from edgequant.answers.work import Had, Wanted, work
+from edgequant.answers.work import Continuation, Had, Wanted, work
 from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import ExperimentError
 from edgequant.core.hashing import sha256_json
@@ -50,13 +52,57 @@ class _Job:
 
 
 @dataclass(slots=True)
+class _Base:
+    """One answer to some turns, on its way."""
+
+    about: str
+    messages_sha256: str
+    max_tokens: int
+    messages: Sequence[Message]
+    prompt: str | None = None
+    """Rendered."""
+    answer: Answer | None = None
+    rows: int = 0
+    """How many rows take it as it is."""
+
+
+@dataclass(slots=True)
 class _Row:
     """One row of the result on its way."""
 
     model: ModelFile
     job: _Job
-    rendered_prompt: str | None = None
-    answer: Answer | None = None
+    base: _Base
+    closed: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """Once it was asked."""
+        answer = self.closed or self.base.answer
+        assert answer is not None
+        return answer
+
+    @property
+    def max_tokens(self) -> int:
+        """Where the answer would have been cut off."""
+        request, answer = self.job.request, self.closed
+        if request.closing is None or answer is None or answer.closing_start is None:
+            return request.max_tokens
+        return answer.closing_start + (answer.closing_tokens or 0) + request.closing.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """A row whose answer is to be closed."""
+
+    row: _Row
+    closing: Closing
+    kept: int
+    key: str
+    wanted: Wanted
+
+    def take(self, had: Had) -> None:
+        self.row.closed = close(self.row.answer, self.kept, self.closing, had.text_ids, had.answer)
 
 
 @dataclass(frozen=True)
@@ -124,7 +170,7 @@ def generate(
             bar.describe("Answers")
         _write(rows, mirrors, draft.folder / ANSWERS_NAME)
         draft.manifest.details["answers"] = len(rows)
-        failed = sum(row.answer is not None and row.answer.failed for row in rows)
+        failed = sum(row.answer.failed for row in rows)
         draft.manifest.details["failed_answers"] = failed
         if failed:
             say(f"{failed} of {len(rows)} answers could not be had: they count as wrong.")
@@ -235,98 +281,186 @@ def _ask_model(
     shared: _Experiment, model: ModelFile, jobs: Sequence[_Job], bar: Task
 ) -> list[_Row]:
     """All answers of one model, in the order of the jobs."""
-    rows = [_Row(model, job) for job in jobs]
     file = cache_file(
         shared.answers_folder, model_sha256=model.sha256, identity=shared.mirrors.identity
     )
-    with AnswerCache(file) as cache:
-        missing = [row for row in rows if not _take_kept(shared, row, cache)]
-        bar.advance(len(rows) - len(missing))
-        if missing:
-            bar.describe(f"Answers of {model.name}: loading")
-            _generate_missing(shared, model, missing, cache, bar)
-    return rows
+    with AnswerCache(file) as cache, contextlib.ExitStack() as stack:
+        return _Asking(shared, model, cache, bar, stack).rows(jobs)
 
 
-def _take_kept(shared: _Experiment, row: _Row, cache: AnswerCache) -> bool:
-    if shared.wrapper == "chatml":
-        row.rendered_prompt = chatml(row.job.request.messages)
-    else:
-        row.rendered_prompt = cache.get_rendering(sha256_json(row.job.request.messages))
-    if row.rendered_prompt is not None:
-        row.answer = cache.get(
-            answer_key(row.rendered_prompt, row.job.request.max_tokens, shared.stop)
+class _Asking:
+    """One model's answers: kept ones are taken, the others had from mirrors.
+
+    First come the answers to turns, each asked once however many rows come of it; then those
+    that are closed, which need the first.
+    """
+
+    def __init__(
+        self,
+        shared: _Experiment,
+        model: ModelFile,
+        cache: AnswerCache,
+        bar: Task,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._shared = shared
+        self._model = model
+        self._cache = cache
+        self._bar = bar
+        self._stack = stack
+        self._mirrors: Sequence[Mirror] = ()
+        self._started = 0.0
+        self._answers = self._tokens = self._failed = 0
+
+    def rows(self, jobs: Sequence[_Job]) -> list[_Row]:
+        """A row for each job."""
+        bases: dict[tuple[str, int], _Base] = {}
+        rows: list[_Row] = []
+        for job in jobs:
+            request = job.request
+            key = (sha256_json(request.messages), request.max_tokens)
+            base = bases.setdefault(key, _Base(self._about(job), *key, request.messages))
+            rows.append(_Row(self._model, job, base))
+            base.rows += request.closing is None
+        self._have_bases(
+            [*bases.values()], sum(row.job.request.closing is not None for row in rows)
         )
-    return row.answer is not None
+        self._have_closed([row for row in rows if row.job.request.closing is not None])
+        return rows
 
+    def _about(self, job: _Job) -> str:
+        return f"question {job.question.id}, prompt {job.prompt.name}, {self._model.name}"
 
-def _generate_missing(
-    shared: _Experiment, model: ModelFile, missing: Sequence[_Row], cache: AnswerCache, bar: Task
-) -> None:
-    started = time.monotonic()
-    tokens = failed = 0
-    with contextlib.ExitStack() as stack:
-        mirrors = stack.enter_context(
-            shared.mirrors.open(model, wanted=len(missing), logs=shared.log_folder)
-        )
-        wanted = [_wanted(shared, row) for row in missing]
-        finished = stack.enter_context(contextlib.closing(work(mirrors, wanted)))
-        for number, had in enumerate(finished, start=1):
-            row, answer = missing[had.index], had.answer
-            _take(shared, row, had, cache)
-            failed += answer.failed
-            tokens += len(answer.token_ids)
-            seconds = time.monotonic() - started
-            bar.describe(
-                f"Answers of {model.name} ({len(mirrors)} at once): "
-                f"{number / seconds:.1f} answers/s, {tokens / seconds:.0f} tokens/s"
-                + (f", {failed} failed" if failed else "")
+    # Answers to turns -------------------------------------------------------------------------
+
+    def _have_bases(self, bases: Sequence[_Base], closings: int) -> None:
+        missing = [base for base in bases if not self._is_kept(base)]
+        self._bar.advance(sum(base.rows for base in bases if base.answer is not None))
+        if not missing:
+            return
+        self._open(len(missing) + closings)
+        wanted = [
+            Wanted(base.about, base.messages, base.max_tokens, base.prompt, self._shared.stop)
+            for base in missing
+        ]
+        for had in self._work(wanted):
+            self._take(missing[had.index], had)
+            self._bar.advance(missing[had.index].rows)
+
+    def _is_kept(self, base: _Base) -> bool:
+        if self._shared.wrapper == "chatml":
+            base.prompt = chatml(base.messages)
+        else:
+            base.prompt = self._cache.get_rendering(base.messages_sha256)
+        if base.prompt is not None:
+            base.answer = self._cache.get(
+                answer_key(base.prompt, base.max_tokens, self._shared.stop)
             )
-            bar.advance()
+        return base.answer is not None
 
+    def _take(self, base: _Base, had: Had) -> None:
+        """Keep what came; a failed answer is tried again by the next run."""
+        base.answer = had.answer
+        if not isinstance(had.prompt, str):
+            return
+        base.prompt = had.prompt
+        if self._shared.wrapper == "template":
+            self._cache.put_rendering(base.messages_sha256, had.prompt)
+        if not had.answer.failed:
+            key = answer_key(had.prompt, base.max_tokens, self._shared.stop)
+            self._cache.put(key, had.answer)
 
-def _wanted(shared: _Experiment, row: _Row) -> Wanted:
-    job = row.job
-    return Wanted(
-        about=f"question {job.question.id}, prompt {job.prompt.name}, {row.model.name}",
-        messages=job.request.messages,
-        max_tokens=job.request.max_tokens,
-        prompt=row.rendered_prompt,
-        stop=shared.stop,
-    )
+    # Answers that are closed ------------------------------------------------------------------
 
+    def _have_closed(self, rows: Sequence[_Row]) -> None:
+        closed = [found for row in rows if (found := self._closed(row)) is not None]
+        missing: dict[str, list[_Closed]] = {}
+        for one in closed:
+            one.row.closed = self._cache.get(one.key)
+            if one.row.closed is None:
+                missing.setdefault(one.key, []).append(one)
+        self._bar.advance(len(rows) - sum(map(len, missing.values())))
+        if not missing:
+            return
+        self._open(len(missing))
+        same = [*missing.values()]
+        for had in self._work([ones[0].wanted for ones in same]):
+            for one in same[had.index]:
+                one.take(had)
+            if not had.answer.failed:
+                whole = same[had.index][0].row.answer
+                self._cache.put(same[had.index][0].key, whole)
+            self._bar.advance(len(same[had.index]))
 
-def _take(shared: _Experiment, row: _Row, had: Had, cache: AnswerCache) -> None:
-    """Put what came into its row, and keep it: a failed answer is tried again by the next run."""
-    row.answer = had.answer
-    if not isinstance(had.prompt, str):
-        return
-    row.rendered_prompt = had.prompt
-    if shared.wrapper == "template":
-        cache.put_rendering(sha256_json(row.job.request.messages), had.prompt)
-    if not had.answer.failed:
-        key = answer_key(had.prompt, row.job.request.max_tokens, shared.stop)
-        cache.put(key, had.answer)
+    def _closed(self, row: _Row) -> _Closed | None:
+        closing, base = row.job.request.closing, row.base
+        assert closing is not None
+        kept = kept_tokens(row.answer, closing)
+        if kept is None:
+            return None
+        assert base.prompt is not None, "what was answered was asked"
+        ids = row.answer.token_ids[:kept]
+        stop = self._shared.stop
+        return _Closed(
+            row,
+            closing,
+            kept,
+            closed_key(base.prompt, ids, closing.text, closing.max_tokens, stop),
+            Wanted(
+                self._about(row.job),
+                (),
+                closing.max_tokens,
+                Continuation(base.prompt, ids, closing.text),
+                stop,
+            ),
+        )
+
+    # Both -------------------------------------------------------------------------------------
+
+    def _open(self, wanted: int) -> None:
+        if self._mirrors:
+            return
+        self._bar.describe(f"Answers of {self._model.name}: loading")
+        self._mirrors = self._stack.enter_context(
+            self._shared.mirrors.open(self._model, wanted=wanted, logs=self._shared.log_folder)
+        )
+        self._started = time.monotonic()
+
+    def _work(self, wanted: Sequence[Wanted]) -> Iterator[Had]:
+        with contextlib.closing(work(self._mirrors, wanted)) as finished:
+            for had in finished:
+                self._answers += 1
+                self._failed += had.answer.failed
+                self._tokens += len(had.answer.token_ids)
+                seconds = time.monotonic() - self._started
+                self._bar.describe(
+                    f"Answers of {self._model.name} ({len(self._mirrors)} at once): "
+                    f"{self._answers / seconds:.1f} answers/s, "
+                    f"{self._tokens / seconds:.0f} tokens/s"
+                    + (f", {self._failed} failed" if self._failed else "")
+                )
+                yield had
 
 
 def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
     def record(row: _Row) -> dict[str, object]:
         answer, job = row.answer, row.job
-        assert answer is not None, "every row has been asked"
         return {
             "quantization": row.model.name,
             "prompt": job.prompt.name,
-            "strategy": job.strategy.name,
+            "strategy": job.strategy.label(job.request),
             "budget_tokens": job.request.budget_tokens,
             "question_id": job.question.id,
             "question_sha256": job.question.sha256,
-            "rendered_prompt": row.rendered_prompt,
+            "rendered_prompt": row.base.prompt,
             "token_ids": answer.token_ids,
             "token_texts": answer.token_texts,
             "text": answer.text,
+            "closing_start": answer.closing_start,
+            "closing_tokens": answer.closing_tokens,
             "stop_reason": answer.stop_reason,
             "prompt_tokens": answer.prompt_tokens,
-            "max_tokens": job.request.max_tokens,
+            "max_tokens": row.max_tokens,
             "prompt_seconds": answer.prompt_seconds,
             "decode_seconds": answer.decode_seconds,
             "model_sha256": row.model.sha256,

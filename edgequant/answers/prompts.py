@@ -21,6 +21,10 @@ CHATML_END = "<|im_end|>"
 """Ends a turn in ChatML: plain text to a model that has no such token."""
 
 
+Factor = Annotated[float, Field(gt=0, le=1000)]
+"""Of a budget, what the model is told: models overrun what they are told."""
+
+
 class Message(TypedDict):
     """One turn of a chat."""
 
@@ -33,7 +37,7 @@ class BudgetSentence(Section):
 
     sentence: str
     """Has ``{n}`` where the number of tokens goes."""
-    factor: Annotated[float, Field(gt=0, le=1000)] = 0.5
+    factor: Factor = 0.5
     """The model is told ``int(budget * factor)``, because models overrun what they are told."""
     separator: str = "\n\n"
     """Stands between the system text and the sentence."""
@@ -43,10 +47,6 @@ class BudgetSentence(Section):
         if NUMBER_FIELD not in self.sentence:
             raise ValueError(f"the sentence has no {NUMBER_FIELD}")
         return self
-
-    def told_tokens(self, budget: int) -> int:
-        """The number that the model is told, in tokens."""
-        return int(budget * self.factor)
 
 
 class Prompt(Section):
@@ -97,7 +97,12 @@ def read_prompt(path: Path) -> Prompt:
     )
 
 
-def render(prompt: Prompt, question: str, budget_tokens: int | None = None) -> list[Message]:
+def render(
+    prompt: Prompt,
+    question: str,
+    budget_tokens: int | None = None,
+    factor: float | None = None,
+) -> list[Message]:
     """The turns that ask one question.
 
     Args:
@@ -105,6 +110,7 @@ def render(prompt: Prompt, question: str, budget_tokens: int | None = None) -> l
         question: the question's text.
         budget_tokens: tell the model that it has so many tokens (times the prompt's factor),
             or None to say nothing of it.
+        factor: in place of the prompt's own.
 
     Raises:
         PromptError: the prompt has no budget sentence, or the budget is too small to be told.
@@ -117,10 +123,11 @@ def render(prompt: Prompt, question: str, budget_tokens: int | None = None) -> l
                 subject=prompt.name,
                 next_step="add one as in prompts/cot.toml, or leave out the stated budgets",
             )
-        told = prompt.budget.told_tokens(budget_tokens)
+        factor = prompt.budget.factor if factor is None else factor
+        told = int(budget_tokens * factor)
         if told < 1:
             raise PromptError(
-                f"a budget of {budget_tokens} tokens times {prompt.budget.factor} is less than one",
+                f"a budget of {budget_tokens} tokens times {factor:g} is less than one",
                 subject=prompt.name,
                 next_step="state a larger budget",
             )

@@ -26,6 +26,21 @@ DEATHS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """What is gone on from where an answer is closed.
+
+    Attributes:
+        prompt: rendered.
+        token_ids: of the answer to it, as far as it is kept.
+        text: put behind them.
+    """
+
+    prompt: str
+    token_ids: Sequence[int]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """One answer to be had.
 
@@ -33,15 +48,15 @@ class Wanted:
         about: what it is the answer to, in words for messages.
         messages: the turns that ask it; empty where the prompt was made of none.
         max_tokens: where it is stopped.
-        prompt: what the mirror continues, as text or token ids; None: what the model's chat
-            template makes of the turns.
+        prompt: what the mirror continues, as text, or behind an answer; None: what the model's
+            chat template makes of the turns.
         stop: texts that end it.
     """
 
     about: str
     messages: Sequence[Message]
     max_tokens: int
-    prompt: str | Sequence[int] | None = None
+    prompt: str | Continuation | None = None
     stop: tuple[str, ...] = ()
 
 
@@ -53,11 +68,13 @@ class Had:
         index: which of them it was.
         prompt: what was continued; None: the mirror gave up before it was known.
         answer: its ``stop_reason`` says whether it failed.
+        text_ids: the tokens of a continuation's text.
     """
 
     index: int
-    prompt: str | Sequence[int] | None
+    prompt: str | Continuation | None
     answer: Answer
+    text_ids: Sequence[int] = ()
 
 
 def failed_answer() -> Answer:
@@ -204,6 +221,12 @@ class _Loop:
 def _ask(mirror: Mirror, job: _Job) -> Had:
     wanted = job.wanted
     prompt = wanted.prompt
+    if isinstance(prompt, Continuation):
+        # By ids, so that what is kept is what was said; a model's BOS stands before a prompt only.
+        text_ids = mirror.tokenize(prompt.text, add_special=False)
+        ids = [*mirror.tokenize(prompt.prompt), *prompt.token_ids, *text_ids]
+        completion = mirror.complete(ids, wanted.max_tokens, stop=wanted.stop)
+        return Had(job.index, prompt, make_answer(completion, wanted.stop), text_ids)
     if prompt is None:
         prompt = mirror.apply_template(wanted.messages)
     completion = mirror.complete(

@@ -28,6 +28,9 @@ class Scripted:
     def apply_template(self, messages: Sequence[Message]) -> str:
         return messages[0]["content"]
 
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        return [*text.encode()]
+
     def complete(
         self,
         prompt: str | Sequence[int],

@@ -64,6 +64,18 @@ class Mirror(Protocol):
         """
         ...
 
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Token ids of a text, special tokens in it read as such.
+
+        Args:
+            text: a rendered prompt, or what goes behind one.
+            add_special: put what the model wants before a prompt (BOS), unless it is there.
+
+        Raises:
+            MirrorError: as :meth:`complete`.
+        """
+        ...
+
     def complete(
         self,
         prompt: str | Sequence[int],
