@@ -273,7 +273,7 @@ def _jobs(
         for prompt in prompts
         for strategy in strategies
         for question in questions
-        for request in strategy.requests(prompt, question.question, max_tokens)
+        for request in strategy.requests(prompt, question, max_tokens)
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgequant.answers.prompts import Prompt, render
+from edgequant.answers.questions import Question
 from edgequant.answers.strategies.strategy import (
     Budgets,
     Closing,
@@ -40,7 +41,7 @@ class EarlyStop(Strategy):
     more_tokens: PositiveInt = MORE_TOKENS
     """The model goes on for at most so many."""
 
-    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+    def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         if self.budgets[-1] > max_tokens:
             raise ExperimentError(
                 f"early_stop crops at {self.budgets[-1]} tokens, but answers are stopped at "

@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgequant.answers.loops import find_loop
 from edgequant.answers.prompts import Prompt, render
+from edgequant.answers.questions import Question
 from edgequant.answers.strategies.early_stop import CLOSING, MORE_TOKENS, ClosingText
 from edgequant.answers.strategies.strategy import (
     Closing,
@@ -29,7 +30,7 @@ class LoopStop(Strategy):
     more_tokens: PositiveInt = MORE_TOKENS
     """As early_stop's."""
 
-    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+    def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         closing = Closing(_until_a_loop_is_sure, self.closing, self.more_tokens)
         return [Request(render(prompt, question), max_tokens, closing=closing)]
 

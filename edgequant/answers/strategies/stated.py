@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from edgequant.answers.prompts import Factor, Prompt, render
+from edgequant.answers.questions import Question
 from edgequant.answers.strategies.strategy import Budgets, Outcome, Request, Strategy, rising
 
 NAME = "stated"
@@ -27,7 +28,7 @@ class Stated(Strategy):
     """The model is told ``int(budget * factor)``, with each of these; by default with the
     prompt's own."""
 
-    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+    def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         return [
             Request(
                 render(prompt, question, budget, factor),

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edgequant.answers.prompts import Message, Prompt
+from edgequant.answers.questions import Question
 
 PositiveInt = Annotated[int, Field(gt=0)]
 _Number = TypeVar("_Number", int, float)
@@ -88,12 +89,12 @@ class Strategy(BaseModel, ABC):
         return f"{self.name}:{request.variant}" if request.variant else self.name
 
     @abstractmethod
-    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+    def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         """What is asked of a mirror.
 
         Args:
             prompt: how questions are put.
-            question: its text.
+            question: what is asked.
             max_tokens: where an answer without a limit of its own is stopped.
 
         Raises:
