@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from edgequant.answers.cache import (
     FORMAT as CACHE_FORMAT,
@@ -39,6 +40,9 @@ from edgequant.core.tables import make_table, write_table
 from edgequant.models.model_file import ModelFile
 
 STAGE = "answers"
+
+TaskPrompts = Mapping[str, Sequence[str]]
+EVERY_PROMPT: TaskPrompts = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def generate(
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy] = (Truncate(),),
+    task_prompts: TaskPrompts = EVERY_PROMPT,
     wrapper: Wrapper = "template",
     store: Store | None = None,
 ) -> Answers:
@@ -142,6 +147,7 @@ def generate(
         questions: what is asked of every prompt in every strategy.
         max_tokens: where answers without a limit of their own are stopped.
         strategies: what is asked of a question.
+        task_prompts: of tasks that are asked in some of the prompts only, the names of these.
         wrapper: the model's own chat template, or the study's ChatML.
         store: where the artefact goes.
 
@@ -153,7 +159,7 @@ def generate(
     """
     _check(models, prompts, questions, strategies, max_tokens)
     store = store if store is not None else Store()
-    jobs = _jobs(prompts, strategies, questions, max_tokens)
+    jobs = _jobs(prompts, strategies, questions, max_tokens, task_prompts)
 
     def make(draft: ArtefactDraft) -> None:
         shared = _Experiment(
@@ -175,7 +181,9 @@ def generate(
         if failed:
             say(f"{failed} of {len(rows)} answers could not be had: they count as wrong.")
 
-    recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
+    recipe = _recipe(
+        models, mirrors, prompts, questions, max_tokens, strategies, task_prompts, wrapper
+    )
     return Answers(store.get_or_make(recipe, make, accept=_without_failures))
 
 
@@ -187,11 +195,14 @@ def find_answers(
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy] = (Truncate(),),
+    task_prompts: TaskPrompts = EVERY_PROMPT,
     wrapper: Wrapper = "template",
     store: Store | None = None,
 ) -> Answers | None:
     """What :func:`generate` would return with these arguments, where all of it is there."""
-    recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
+    recipe = _recipe(
+        models, mirrors, prompts, questions, max_tokens, strategies, task_prompts, wrapper
+    )
     found = (store if store is not None else Store()).find(recipe, accept=_without_failures)
     return None if found is None else Answers(found)
 
@@ -210,6 +221,7 @@ def _recipe(
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy],
+    task_prompts: TaskPrompts,
     wrapper: Wrapper,
 ) -> Recipe:
     """All that decides what the answers are."""
@@ -226,6 +238,7 @@ def _recipe(
         "cache_format": CACHE_FORMAT,
         "llama_cpp_commit": identity.llama_cpp_commit,
         "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
+        "task_prompts": {name: list(names) for name, names in task_prompts.items()},
         "max_tokens": max_tokens,
         "wrapper": wrapper,
         "sampling": SAMPLING,
@@ -267,12 +280,14 @@ def _jobs(
     strategies: Sequence[Strategy],
     questions: Sequence[Question],
     max_tokens: int,
+    task_prompts: TaskPrompts,
 ) -> list[_Job]:
     return [
         _Job(prompt=prompt, strategy=strategy, question=question, request=request)
         for prompt in prompts
         for strategy in strategies
         for question in questions
+        if prompt.name in task_prompts.get(question.task or "", (prompt.name,))
         for request in strategy.requests(prompt, question, max_tokens)
     ]
 
