@@ -40,8 +40,18 @@ class Answer:
     text: str
     stop_reason: StopReason
     prompt_tokens: int
-    prompt_seconds: float
-    decode_seconds: float
+    prompt_seconds: float | None
+    """None: the mirror does not tell."""
+    decode_seconds: float | None
+    closing_start: int | None = None
+    """Place of the first token that was put there to close the answer; None: it was not closed."""
+    closing_tokens: int | None = None
+    """How many were put there."""
+
+    @property
+    def failed(self) -> bool:
+        """The mirror gave up: nothing was generated."""
+        return self.stop_reason == "failed"
 
 
 def make_answer(completion: Completion, stop: Sequence[str] = ()) -> Answer:
@@ -82,6 +92,17 @@ def decode_pieces(pieces: Sequence[bytes]) -> list[str]:
 def answer_key(rendered_prompt: str, max_tokens: int, stop: Sequence[str]) -> str:
     """The key of one answer within its model's file."""
     return sha256_json([rendered_prompt, max_tokens, list(stop), SAMPLING])
+
+
+def closed_key(
+    rendered_prompt: str, kept: Sequence[int], text: str, max_tokens: int, stop: Sequence[str]
+) -> str:
+    """The key of an answer that was closed by a text behind its first tokens.
+
+    The model's file and the program, which its file of answers is named for, make one sequence of
+    tokens of all that.
+    """
+    return sha256_json([rendered_prompt, list(kept), text, max_tokens, list(stop), SAMPLING])
 
 
 def cache_file(folder: Path, *, model_sha256: str, identity: Identity) -> Path:

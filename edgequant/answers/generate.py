@@ -7,12 +7,11 @@ here every request becomes one answer. Right answers play no part: grading joins
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from edgequant.answers.cache import (
     FORMAT as CACHE_FORMAT,
@@ -22,23 +21,28 @@ from edgequant.answers.cache import (
     AnswerCache,
     answer_key,
     cache_file,
-    make_answer,
+    closed_key,
 )
+from edgequant.answers.closing import close, kept_tokens
 from edgequant.answers.mirrors.mirror import SAMPLING, Mirror, MirrorPool
-from edgequant.answers.prompts import CHATML_END, Prompt, Wrapper, chatml
+from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
-from edgequant.answers.strategies.strategy import Request, Strategy
+from edgequant.answers.strategies.strategy import Closing, Request, Strategy
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
-from edgequant.core.artefact import ArtefactDraft, Recipe, Store
-from edgequant.core.errors import EdgequantError, ExperimentError
+from edgequant.answers.work import Continuation, Had, Wanted, work
+from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
+from edgequant.core.errors import ExperimentError
 from edgequant.core.hashing import sha256_json
-from edgequant.core.progress import Task, task
+from edgequant.core.progress import Task, say, task
 from edgequant.core.schemas import ANSWERS
 from edgequant.core.tables import make_table, write_table
 from edgequant.models.model_file import ModelFile
 
 STAGE = "answers"
+
+TaskPrompts = Mapping[str, Sequence[str]]
+EVERY_PROMPT: TaskPrompts = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +56,57 @@ class _Job:
 
 
 @dataclass(slots=True)
+class _Base:
+    """One answer to some turns, on its way."""
+
+    about: str
+    messages_sha256: str
+    max_tokens: int
+    messages: Sequence[Message]
+    prompt: str | None = None
+    """Rendered."""
+    answer: Answer | None = None
+    rows: int = 0
+    """How many rows take it as it is."""
+
+
+@dataclass(slots=True)
 class _Row:
     """One row of the result on its way."""
 
     model: ModelFile
     job: _Job
-    rendered_prompt: str | None = None
-    answer: Answer | None = None
+    base: _Base
+    closed: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """Once it was asked."""
+        answer = self.closed or self.base.answer
+        assert answer is not None
+        return answer
+
+    @property
+    def max_tokens(self) -> int:
+        """Where the answer would have been cut off."""
+        request, answer = self.job.request, self.closed
+        if request.closing is None or answer is None or answer.closing_start is None:
+            return request.max_tokens
+        return answer.closing_start + (answer.closing_tokens or 0) + request.closing.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """What a worker hands back: an answer, or why there is none."""
+class _Closed:
+    """A row whose answer is to be closed."""
 
     row: _Row
-    rendered_prompt: str = ""
-    answer: Answer | None = None
-    error: BaseException | None = None
+    closing: Closing
+    kept: int
+    key: str
+    wanted: Wanted
+
+    def take(self, had: Had) -> None:
+        self.row.closed = close(self.row.answer, self.kept, self.closing, had.text_ids, had.answer)
 
 
 @dataclass(frozen=True)
@@ -94,6 +132,7 @@ def generate(
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy] = (Truncate(),),
+    task_prompts: TaskPrompts = EVERY_PROMPT,
     wrapper: Wrapper = "template",
     store: Store | None = None,
 ) -> Answers:
@@ -108,6 +147,7 @@ def generate(
         questions: what is asked of every prompt in every strategy.
         max_tokens: where answers without a limit of their own are stopped.
         strategies: what is asked of a question.
+        task_prompts: of tasks that are asked in some of the prompts only, the names of these.
         wrapper: the model's own chat template, or the study's ChatML.
         store: where the artefact goes.
 
@@ -119,7 +159,7 @@ def generate(
     """
     _check(models, prompts, questions, strategies, max_tokens)
     store = store if store is not None else Store()
-    jobs = _jobs(prompts, strategies, questions, max_tokens)
+    jobs = _jobs(prompts, strategies, questions, max_tokens, task_prompts)
 
     def make(draft: ArtefactDraft) -> None:
         shared = _Experiment(
@@ -136,9 +176,15 @@ def generate(
             bar.describe("Answers")
         _write(rows, mirrors, draft.folder / ANSWERS_NAME)
         draft.manifest.details["answers"] = len(rows)
+        failed = sum(row.answer.failed for row in rows)
+        draft.manifest.details["failed_answers"] = failed
+        if failed:
+            say(f"{failed} of {len(rows)} answers could not be had: they count as wrong.")
 
-    recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
-    return Answers(store.get_or_make(recipe, make))
+    recipe = _recipe(
+        models, mirrors, prompts, questions, max_tokens, strategies, task_prompts, wrapper
+    )
+    return Answers(store.get_or_make(recipe, make, accept=_without_failures))
 
 
 def find_answers(
@@ -149,13 +195,23 @@ def find_answers(
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy] = (Truncate(),),
+    task_prompts: TaskPrompts = EVERY_PROMPT,
     wrapper: Wrapper = "template",
     store: Store | None = None,
 ) -> Answers | None:
     """What :func:`generate` would return with these arguments, where all of it is there."""
-    recipe = _recipe(models, mirrors, prompts, questions, max_tokens, strategies, wrapper)
-    found = (store if store is not None else Store()).find(recipe)
+    recipe = _recipe(
+        models, mirrors, prompts, questions, max_tokens, strategies, task_prompts, wrapper
+    )
+    found = (store if store is not None else Store()).find(recipe, accept=_without_failures)
     return None if found is None else Answers(found)
+
+
+def _without_failures(artefact: Artefact) -> bool:
+    failed = artefact.manifest.details.get("failed_answers")
+    if failed:
+        say(f"An earlier run could not have {failed} answers: they are asked for again.")
+    return not failed
 
 
 def _recipe(
@@ -165,6 +221,7 @@ def _recipe(
     questions: Sequence[Question],
     max_tokens: int,
     strategies: Sequence[Strategy],
+    task_prompts: TaskPrompts,
     wrapper: Wrapper,
 ) -> Recipe:
     """All that decides what the answers are."""
@@ -181,6 +238,7 @@ def _recipe(
         "cache_format": CACHE_FORMAT,
         "llama_cpp_commit": identity.llama_cpp_commit,
         "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
+        "task_prompts": {name: list(names) for name, names in task_prompts.items()},
         "max_tokens": max_tokens,
         "wrapper": wrapper,
         "sampling": SAMPLING,
@@ -222,13 +280,15 @@ def _jobs(
     strategies: Sequence[Strategy],
     questions: Sequence[Question],
     max_tokens: int,
+    task_prompts: TaskPrompts,
 ) -> list[_Job]:
     return [
         _Job(prompt=prompt, strategy=strategy, question=question, request=request)
         for prompt in prompts
         for strategy in strategies
         for question in questions
-        for request in strategy.requests(prompt, question.question, max_tokens)
+        if prompt.name in task_prompts.get(question.task or "", (prompt.name,))
+        for request in strategy.requests(prompt, question, max_tokens)
     ]
 
 
@@ -236,135 +296,186 @@ def _ask_model(
     shared: _Experiment, model: ModelFile, jobs: Sequence[_Job], bar: Task
 ) -> list[_Row]:
     """All answers of one model, in the order of the jobs."""
-    rows = [_Row(model, job) for job in jobs]
     file = cache_file(
         shared.answers_folder, model_sha256=model.sha256, identity=shared.mirrors.identity
     )
-    with AnswerCache(file) as cache:
-        missing = [row for row in rows if not _take_kept(shared, row, cache)]
-        bar.advance(len(rows) - len(missing))
-        if missing:
-            bar.describe(f"Answers of {model.name}: loading")
-            _generate_missing(shared, model, missing, cache, bar)
-    return rows
+    with AnswerCache(file) as cache, contextlib.ExitStack() as stack:
+        return _Asking(shared, model, cache, bar, stack).rows(jobs)
 
 
-def _take_kept(shared: _Experiment, row: _Row, cache: AnswerCache) -> bool:
-    if shared.wrapper == "chatml":
-        row.rendered_prompt = chatml(row.job.request.messages)
-    else:
-        row.rendered_prompt = cache.get_rendering(sha256_json(row.job.request.messages))
-    if row.rendered_prompt is not None:
-        row.answer = cache.get(
-            answer_key(row.rendered_prompt, row.job.request.max_tokens, shared.stop)
+class _Asking:
+    """One model's answers: kept ones are taken, the others had from mirrors.
+
+    First come the answers to turns, each asked once however many rows come of it; then those
+    that are closed, which need the first.
+    """
+
+    def __init__(
+        self,
+        shared: _Experiment,
+        model: ModelFile,
+        cache: AnswerCache,
+        bar: Task,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._shared = shared
+        self._model = model
+        self._cache = cache
+        self._bar = bar
+        self._stack = stack
+        self._mirrors: Sequence[Mirror] = ()
+        self._started = 0.0
+        self._answers = self._tokens = self._failed = 0
+
+    def rows(self, jobs: Sequence[_Job]) -> list[_Row]:
+        """A row for each job."""
+        bases: dict[tuple[str, int], _Base] = {}
+        rows: list[_Row] = []
+        for job in jobs:
+            request = job.request
+            key = (sha256_json(request.messages), request.max_tokens)
+            base = bases.setdefault(key, _Base(self._about(job), *key, request.messages))
+            rows.append(_Row(self._model, job, base))
+            base.rows += request.closing is None
+        self._have_bases(
+            [*bases.values()], sum(row.job.request.closing is not None for row in rows)
         )
-    return row.answer is not None
+        self._have_closed([row for row in rows if row.job.request.closing is not None])
+        return rows
 
+    def _about(self, job: _Job) -> str:
+        return f"question {job.question.id}, prompt {job.prompt.name}, {self._model.name}"
 
-def _generate_missing(
-    shared: _Experiment, model: ModelFile, missing: Sequence[_Row], cache: AnswerCache, bar: Task
-) -> None:
-    started = time.monotonic()
-    tokens = 0
-    with contextlib.ExitStack() as stack:
-        mirrors = stack.enter_context(
-            shared.mirrors.open(model, wanted=len(missing), logs=shared.log_folder)
+    # Answers to turns -------------------------------------------------------------------------
+
+    def _have_bases(self, bases: Sequence[_Base], closings: int) -> None:
+        missing = [base for base in bases if not self._is_kept(base)]
+        self._bar.advance(sum(base.rows for base in bases if base.answer is not None))
+        if not missing:
+            return
+        self._open(len(missing) + closings)
+        wanted = [
+            Wanted(base.about, base.messages, base.max_tokens, base.prompt, self._shared.stop)
+            for base in missing
+        ]
+        for had in self._work(wanted):
+            self._take(missing[had.index], had)
+            self._bar.advance(missing[had.index].rows)
+
+    def _is_kept(self, base: _Base) -> bool:
+        if self._shared.wrapper == "chatml":
+            base.prompt = chatml(base.messages)
+        else:
+            base.prompt = self._cache.get_rendering(base.messages_sha256)
+        if base.prompt is not None:
+            base.answer = self._cache.get(
+                answer_key(base.prompt, base.max_tokens, self._shared.stop)
+            )
+        return base.answer is not None
+
+    def _take(self, base: _Base, had: Had) -> None:
+        """Keep what came; a failed answer is tried again by the next run."""
+        base.answer = had.answer
+        if not isinstance(had.prompt, str):
+            return
+        base.prompt = had.prompt
+        if self._shared.wrapper == "template":
+            self._cache.put_rendering(base.messages_sha256, had.prompt)
+        if not had.answer.failed:
+            key = answer_key(had.prompt, base.max_tokens, self._shared.stop)
+            self._cache.put(key, had.answer)
+
+    # Answers that are closed ------------------------------------------------------------------
+
+    def _have_closed(self, rows: Sequence[_Row]) -> None:
+        closed = [found for row in rows if (found := self._closed(row)) is not None]
+        missing: dict[str, list[_Closed]] = {}
+        for one in closed:
+            one.row.closed = self._cache.get(one.key)
+            if one.row.closed is None:
+                missing.setdefault(one.key, []).append(one)
+        self._bar.advance(len(rows) - sum(map(len, missing.values())))
+        if not missing:
+            return
+        self._open(len(missing))
+        same = [*missing.values()]
+        for had in self._work([ones[0].wanted for ones in same]):
+            for one in same[had.index]:
+                one.take(had)
+            if not had.answer.failed:
+                whole = same[had.index][0].row.answer
+                self._cache.put(same[had.index][0].key, whole)
+            self._bar.advance(len(same[had.index]))
+
+    def _closed(self, row: _Row) -> _Closed | None:
+        closing, base = row.job.request.closing, row.base
+        assert closing is not None
+        kept = kept_tokens(row.answer, closing)
+        if kept is None:
+            return None
+        assert base.prompt is not None, "what was answered was asked"
+        ids = row.answer.token_ids[:kept]
+        stop = self._shared.stop
+        return _Closed(
+            row,
+            closing,
+            kept,
+            closed_key(base.prompt, ids, closing.text, closing.max_tokens, stop),
+            Wanted(
+                self._about(row.job),
+                (),
+                closing.max_tokens,
+                Continuation(base.prompt, ids, closing.text),
+                stop,
+            ),
         )
-        finished = stack.enter_context(contextlib.closing(_work(shared, mirrors, missing)))
-        for number, done in enumerate(finished, start=1):
-            if done.error is not None:
-                raise done.error
-            assert done.answer is not None
-            row = done.row
-            row.rendered_prompt, row.answer = done.rendered_prompt, done.answer
-            if shared.wrapper == "template":
-                cache.put_rendering(sha256_json(row.job.request.messages), done.rendered_prompt)
-            cache.put(
-                answer_key(done.rendered_prompt, row.job.request.max_tokens, shared.stop),
-                done.answer,
-            )
-            tokens += len(done.answer.token_ids)
-            seconds = time.monotonic() - started
-            bar.describe(
-                f"Answers of {model.name} ({len(mirrors)} at once): "
-                f"{number / seconds:.1f} answers/s, {tokens / seconds:.0f} tokens/s"
-            )
-            bar.advance()
 
+    # Both -------------------------------------------------------------------------------------
 
-def _work(
-    shared: _Experiment, mirrors: Sequence[Mirror], rows: Sequence[_Row]
-) -> Generator[_Done, None, None]:
-    """Hand the rows to the mirrors, one at a time each, and yield what comes back."""
-    waiting: queue.SimpleQueue[_Row] = queue.SimpleQueue()
-    for row in rows:
-        waiting.put(row)
-    finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
-    stopped = threading.Event()
+    def _open(self, wanted: int) -> None:
+        if self._mirrors:
+            return
+        self._bar.describe(f"Answers of {self._model.name}: loading")
+        self._mirrors = self._stack.enter_context(
+            self._shared.mirrors.open(self._model, wanted=wanted, logs=self._shared.log_folder)
+        )
+        self._started = time.monotonic()
 
-    def serve(mirror: Mirror) -> None:
-        while not stopped.is_set():
-            try:
-                row = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                finished.put(_ask(shared, mirror, row))
-            except BaseException as error:
-                finished.put(_Done(row, error=error))
-                return
-
-    threads = [threading.Thread(target=serve, args=(m,), daemon=True) for m in mirrors]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in rows:
-            yield finished.get()
-    except BaseException:
-        # On Ctrl-C or a failure the others must not be waited for: their servers end first.
-        stopped.set()
-        for mirror in mirrors:
-            mirror.stop()
-        raise
-    finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
-
-
-def _ask(shared: _Experiment, mirror: Mirror, row: _Row) -> _Done:
-    job = row.job
-    try:
-        rendered = row.rendered_prompt or mirror.apply_template(job.request.messages)
-        completion = mirror.complete(rendered, job.request.max_tokens, stop=shared.stop)
-    except EdgequantError as error:
-        raise _with_question(error, row) from error
-    return _Done(row, rendered, make_answer(completion, shared.stop))
-
-
-def _with_question(error: EdgequantError, row: _Row) -> EdgequantError:
-    where = f"question {row.job.question.id}, prompt {row.job.prompt.name}, {row.model.name}"
-    return type(error)(f"{error.cause} ({where})", subject=error.subject, next_step=error.next_step)
+    def _work(self, wanted: Sequence[Wanted]) -> Iterator[Had]:
+        with contextlib.closing(work(self._mirrors, wanted)) as finished:
+            for had in finished:
+                self._answers += 1
+                self._failed += had.answer.failed
+                self._tokens += len(had.answer.token_ids)
+                seconds = time.monotonic() - self._started
+                self._bar.describe(
+                    f"Answers of {self._model.name} ({len(self._mirrors)} at once): "
+                    f"{self._answers / seconds:.1f} answers/s, "
+                    f"{self._tokens / seconds:.0f} tokens/s"
+                    + (f", {self._failed} failed" if self._failed else "")
+                )
+                yield had
 
 
 def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
     def record(row: _Row) -> dict[str, object]:
         answer, job = row.answer, row.job
-        assert answer is not None, "every row has been asked"
         return {
             "quantization": row.model.name,
             "prompt": job.prompt.name,
-            "strategy": job.strategy.name,
+            "strategy": job.strategy.label(job.request),
             "budget_tokens": job.request.budget_tokens,
             "question_id": job.question.id,
             "question_sha256": job.question.sha256,
-            "rendered_prompt": row.rendered_prompt,
+            "rendered_prompt": row.base.prompt,
             "token_ids": answer.token_ids,
             "token_texts": answer.token_texts,
             "text": answer.text,
+            "closing_start": answer.closing_start,
+            "closing_tokens": answer.closing_tokens,
             "stop_reason": answer.stop_reason,
             "prompt_tokens": answer.prompt_tokens,
-            "max_tokens": job.request.max_tokens,
+            "max_tokens": row.max_tokens,
             "prompt_seconds": answer.prompt_seconds,
             "decode_seconds": answer.decode_seconds,
             "model_sha256": row.model.sha256,

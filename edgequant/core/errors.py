@@ -230,10 +230,10 @@ class ProbeError(EdgequantError):
 
 
 class MirrorError(EdgequantError):
-    """llama-server did not start, stopped early, or answered wrongly."""
+    """What answers did not start, stopped early, or answered wrongly."""
 
     exit_code = 50
-    fault = "infrastructure"
+    fault: ClassVar[Fault] = "infrastructure"
 
 
 class PortInUseError(EdgequantError):
@@ -241,6 +241,20 @@ class PortInUseError(EdgequantError):
 
     exit_code = 51
     fault = "infrastructure"
+
+
+class MirrorGoneError(MirrorError):
+    """What answers is not there any more: its process ended, or its address is silent."""
+
+    exit_code = 52
+    fault = "infrastructure"
+
+
+class MirrorRefusedError(MirrorError):
+    """What answers refuses a key, a model or a prompt, and would again."""
+
+    exit_code = 53
+    fault = "user"
 
 
 class DiskFullError(EdgequantError):

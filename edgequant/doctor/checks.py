@@ -84,7 +84,7 @@ PACKAGES: tuple[PackageNeed, ...] = (
     PackageNeed("sentencepiece", "sentencepiece", "convert", "quantize: reads the tokenizer"),
     PackageNeed("safetensors", "safetensors", "convert", "quantize: reads the weights"),
     PackageNeed("matplotlib", "matplotlib", "report", "report: the figures"),
-    PackageNeed("jinja2", "jinja2", "report", "report: the page"),
+    PackageNeed("jinja2", "jinja2", "", "texts of prompts, the report's page"),
     PackageNeed("cmake", "cmake", "build", "build, also with gcc", group="way: zig"),
     PackageNeed("ninja", "ninja", "build", "build, also with gcc", group="way: zig"),
     PackageNeed("ziglang", "ziglang", "build", "build: the cross compiler", group="way: zig"),

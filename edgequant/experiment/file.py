@@ -151,13 +151,29 @@ class MeasureSection(Section):
     depend on what else it does. A real board has its own clock."""
 
 
+class TaskSection(Section):
+    """One of several tasks: questions of a kind, asked in prompts for that kind."""
+
+    name: Name
+    questions: FilePath
+    """As ``evaluation.questions``."""
+    limit: PositiveInt | None = None
+    """As ``evaluation.limit``."""
+    prompts: list[DataFile] = Field(default=[])
+    """In place of ``evaluation.prompts``."""
+
+
 class EvaluationSection(Section):
     """Which questions are asked, how, and with which budgets in tokens."""
 
-    questions: FilePath
-    """GSM8K-form JSONL; relative paths start at the experiment file."""
+    questions: FilePath | None = None
+    """JSONL or Parquet in the form of GSM8K, ARC or MMLU; relative paths start at the experiment
+    file."""
     limit: PositiveInt | None = None
-    prompts: list[DataFile] = Field(min_length=1)
+    """Draw so many questions: those whose texts have the smallest SHA-256."""
+    task: list[TaskSection] = Field(default=[])
+    """Several question files, in place of ``questions`` and ``limit``."""
+    prompts: list[DataFile] = Field(default=[])
     """Names of prompts, or paths of their files; relative paths start at the experiment file."""
     budgets: list[PositiveInt] = Field(default=[])
     """Hard budgets, cut from the uncapped answer for free."""
@@ -169,6 +185,19 @@ class EvaluationSection(Section):
     max_tokens: PositiveInt = 1024
     """Where an answer without a limit is stopped all the same."""
     wrapper: Literal["template", "chatml"] = "template"
+
+    @property
+    def question_files(self) -> dict[str, Path]:
+        """Those of all tasks, by what tells them apart."""
+        if self.questions is not None:
+            return {self.questions.name: self.questions}
+        return {f"{task.name} {task.questions.name}": task.questions for task in self.task}
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """Each prompt once, those of the first task first."""
+        named = [name for task in self.task for name in task.prompts or self.prompts]
+        return tuple(dict.fromkeys(named or self.prompts))
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -183,6 +212,20 @@ class EvaluationSection(Section):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"the strategy {', '.join(repeated)} is there more than once")
+        return self
+
+    @model_validator(mode="after")
+    def _questions_in_one_form(self) -> EvaluationSection:
+        if (self.questions is None) == (not self.task):
+            raise ValueError("give either questions or [[evaluation.task]]")
+        if self.task and self.limit is not None:
+            raise ValueError("each [[evaluation.task]] has a limit of its own")
+        names = [task.name for task in self.task]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"the task {', '.join(repeated)} is there more than once")
+        if not self.prompts and not (self.task and all(task.prompts for task in self.task)):
+            raise ValueError("give prompts")
         return self
 
     @field_validator("prompts")

@@ -11,7 +11,7 @@ from edgequant.answers.questions import Question, load_questions
 from edgequant.boards.profile import BoardProfile, Clock, load_profile
 from edgequant.boards.session import clock_of
 from edgequant.core.errors import ExperimentError
-from edgequant.experiment.file import Experiment
+from edgequant.experiment.file import EvaluationSection, Experiment
 from edgequant.latency.measure import MeasureSettings
 from edgequant.models.folder import ModelFolder, check_model_folder
 from edgequant.models.ready import check_whole_model
@@ -35,6 +35,9 @@ class Inputs:
     predicted: tuple[BoardProfile, ...]
     prompts: tuple[Prompt, ...]
     questions: tuple[Question, ...]
+    """Of all tasks."""
+    task_prompts: Mapping[str, tuple[str, ...]]
+    """Names of the prompts of tasks that are not asked in all of them."""
 
     @property
     def variant_names(self) -> tuple[str, ...]:
@@ -59,7 +62,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
             next_step='set evaluation.wrapper = "chatml" for the study\'s form, or put a '
             "chat_template into tokenizer_config.json",
         )
-    prompts = tuple(load_prompt(name) for name in evaluation.prompts)
+    loaded = {name: load_prompt(name) for name in evaluation.all_prompts}
+    prompts = tuple(loaded.values())
     for prompt in prompts:
         for strategy in evaluation.strategies:
             strategy.requests(prompt, "", evaluation.max_tokens)  # Refuses what cannot be asked.
@@ -76,7 +80,22 @@ def read_inputs(experiment: Experiment) -> Inputs:
         settings=settings,
         predicted=tuple(load_profile(w.board) for w in experiment.what_if if w.board is not None),
         prompts=prompts,
-        questions=tuple(load_questions(evaluation.questions, evaluation.limit)),
+        questions=_questions(evaluation),
+        task_prompts={
+            task.name: tuple(loaded[name].name for name in task.prompts)
+            for task in evaluation.task
+            if task.prompts
+        },
+    )
+
+
+def _questions(evaluation: EvaluationSection) -> tuple[Question, ...]:
+    if evaluation.questions is not None:
+        return tuple(load_questions(evaluation.questions, evaluation.limit))
+    return tuple(
+        question
+        for task in evaluation.task
+        for question in load_questions(task.questions, task.limit, task.name)
     )
 
 

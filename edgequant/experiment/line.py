@@ -262,6 +262,7 @@ class _Drawing:
                 "prompts": inputs.prompts,
                 "strategies": evaluation.strategies,
                 "questions": inputs.questions,
+                "task_prompts": inputs.task_prompts,
                 "max_tokens": evaluation.max_tokens,
                 "wrapper": evaluation.wrapper,
                 "store": self._store,

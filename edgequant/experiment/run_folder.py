@@ -226,9 +226,10 @@ def _inputs(
     """Every input by its hash: files by SHA-256, stages by the keys that find them again."""
     found = {
         f"experiment {experiment_path.name}": sha256_file(experiment_path),
-        f"questions {experiment.evaluation.questions.name}": sha256_file(
-            experiment.evaluation.questions
-        ),
+        **{
+            f"questions {name}": sha256_file(path)
+            for name, path in experiment.evaluation.question_files.items()
+        },
         "llama.cpp source": builds["host"].source.sha256,
         "stage answers": answers.artefact.key,
         "stage latency": latency.artefact.key,

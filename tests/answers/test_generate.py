@@ -200,6 +200,19 @@ def test_the_same_question_twice_is_in_the_table_twice(run: Run, questions: list
     assert frame["text"].nunique() == 1
 
 
+def test_a_task_is_asked_in_its_own_prompts(run: Run, questions: list[Question]) -> None:
+    arc = Question("arc-0001-aaaaaaaa", "Which?\nA. x\nB. y", "B", "", "choice", "arc")
+    gsm8k = dataclasses.replace(questions[0], id="gsm8k-0001-aaaaaaaa", task="gsm8k")
+    frame = run(
+        questions=[gsm8k, arc],
+        prompts=[load_prompt("cot"), load_prompt("choice")],
+        strategies=[Truncate()],
+        task_prompts={"arc": ["choice"]},
+    ).frame()
+    asked_in = set(zip(frame["question_id"], frame["prompt"], strict=True))
+    assert asked_in == {(gsm8k.id, "cot"), (gsm8k.id, "choice"), (arc.id, "choice")}
+
+
 def test_a_broken_run_goes_on_where_it_stopped(
     run: Run, requests: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgequant.answers.prompts import Prompt, chatml, load_prompt, read_prompt, render
+from edgequant.answers.questions import Question
 from edgequant.answers.strategies.stated import Stated
 from edgequant.core.errors import PromptError
 from edgequant.core.paths import list_data_files
@@ -34,11 +35,11 @@ def test_the_study_to_the_letter(name: str) -> None:
     prompt = load_prompt(name)
     assert prompt.system == STUDY[name]
     assert prompt.budget is not None
-    assert prompt.budget.sentence == "You MUST respond in **UNDER {n} tokens**"
+    assert prompt.budget.sentence == "You MUST respond in **UNDER {{ n }} tokens**"
     assert prompt.budget.factor == 0.5
-    assert render(prompt, "Why {n}?") == [
+    assert render(prompt, "Why {{ n }}, {% if %} {#?") == [
         {"role": "system", "content": STUDY[name]},
-        {"role": "user", "content": "Why {n}?"},
+        {"role": "user", "content": "Why {{ n }}, {% if %} {#?"},
     ]
 
 
@@ -68,7 +69,8 @@ def test_a_users_own_file_needs_no_code(tmp_path: Path, monkeypatch: pytest.Monk
     folder = tmp_path / "prompts"
     folder.mkdir()
     (folder / "short.toml").write_text(
-        'user = "Q: {question}\\nA:"\n[budget]\nsentence = "At most {n} tokens."\nfactor = 1\n'
+        'user = "Q: {{ question }}\\nA:"\n'
+        '[budget]\nsentence = "At most {{ n }} tokens."\nfactor = 1\n'
     )
     monkeypatch.chdir(tmp_path)
     prompt = load_prompt("short")
@@ -86,10 +88,15 @@ def test_a_users_own_file_needs_no_code(tmp_path: Path, monkeypatch: pytest.Monk
         ("system = ", "not valid TOML"),
         ("sistem = 'a'", "sistem"),
         ("system = 3", "system"),
-        ("user = 'no field'", "{question}"),
-        ("[budget]\nsentence = 'short!'", "{n}"),
-        ("[budget]\nsentence = '{n}'\nfactor = 0", "factor"),
+        ("user = 'no field'", "no {{ question }}"),
+        ("user = 'Q: {question}'", "write {{ question }} where it has {question}"),
+        ("[budget]\nsentence = 'short!'", "no {{ n }}"),
+        ("[budget]\nsentence = 'under {n}'", "write {{ n }} where it has {n}"),
+        ("[budget]\nsentence = '{{ n }}'\nfactor = 0", "factor"),
         ("[budget]\nfactor = 0.5", "sentence"),
+        ("system = '{{ model }}'", "no variable model; there are budget, choices, n, question"),
+        ("system = '\\boxed{#}'", "line 1: Missing end of comment tag"),
+        ("system = '{{ question.upper() }}'", "no call"),
     ],
 )
 def test_an_invalid_file_is_one_clear_error(tmp_path: Path, text: str, cause: str) -> None:
@@ -105,7 +112,7 @@ def test_an_unknown_prompt_lists_the_known_ones() -> None:
     with pytest.raises(PromptError, match="no prompt 'nonsense'") as caught:
         load_prompt("nonsense")
     assert caught.value.next_step is not None
-    assert "aav, cot" in caught.value.next_step
+    assert "aav, choice, cot" in caught.value.next_step
 
 
 def test_a_budget_that_cannot_be_told() -> None:
@@ -120,6 +127,45 @@ def test_the_hash_covers_what_reaches_the_model() -> None:
     assert prompt.model_copy(update={"name": "x", "description": "y"}).sha256 == prompt.sha256
     assert prompt.model_copy(update={"system": COT + " "}).sha256 != prompt.sha256
     assert prompt.model_copy(update={"budget": None}).sha256 != prompt.sha256
+
+
+CHOICE = Question(
+    "0001-aaaaaaaa", "Which?\nA. one\nB. {{ two }}", "B", "", "choice", None, "Which?",
+    ("one", "{{ two }}"),
+)  # fmt: skip
+
+
+def test_what_there_is_to_choose_from_stands_behind_the_question() -> None:
+    system, user = render(load_prompt("choice"), CHOICE)
+    assert user["content"] == "Which?\nA. one\nB. {{ two }}"
+    assert system["content"].endswith("letter of your choice within \\boxed{}.")
+
+
+def test_a_prompt_may_lay_the_choices_out_itself() -> None:
+    prompt = Prompt(
+        name="own",
+        user="{{ stem }}{% for c in choices %}\n({{ loop.index }}) {{ c }}{% endfor %}",
+    )
+    (user,) = render(prompt, CHOICE)
+    assert user["content"] == "Which?\n(1) one\n(2) {{ two }}"
+    (user,) = render(prompt, "1 + 1?")
+    assert user["content"] == "1 + 1?"
+
+
+def test_a_budget_may_be_told_anywhere() -> None:
+    system = "Think.{% if n %} Use {{ n }} of {{ budget }} tokens.{% endif %}"
+    prompt = Prompt.model_validate({"name": "own", "system": system, "budget": {"factor": 0.25}})
+    assert render(prompt, "1 + 1?")[0]["content"] == "Think."
+    assert render(prompt, "1 + 1?", 100)[0]["content"] == "Think. Use 25 of 100 tokens."
+    assert render(prompt, "1 + 1?", 100, 0.5)[0]["content"] == "Think. Use 50 of 100 tokens."
+    always = prompt.model_copy(update={"system": "Use {{ n }} tokens."})
+    with pytest.raises(PromptError, match="holds nothing here"):
+        render(always, "1 + 1?")
+
+
+def test_what_a_text_asks_for_and_is_not_there_is_one_clear_error() -> None:
+    with pytest.raises(PromptError, match="for the question 'Which"):
+        render(Prompt(name="own", user="{{ question }}{{ choices[7] }}"), CHOICE)
 
 
 PAGE = "adding-a-prompt.md"

@@ -93,7 +93,7 @@ PROMPT = """
 name = "mine"
 system = "Think."
 [budget]
-sentence = "under {n} tokens"
+sentence = "under {{ n }} tokens"
 factor = 0.5
 """
 TARGET = """

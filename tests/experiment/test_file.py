@@ -82,6 +82,59 @@ def test_a_wrong_key_is_named(tmp_path: Path, change: tuple[str, str], named: st
     assert str(tmp_path / "mine.toml") in str(caught.value)
 
 
+TASKS = """
+[[evaluation.task]]
+name = "gsm8k"
+questions = "gsm8k/test.jsonl"
+[[evaluation.task]]
+name = "arc"
+questions = "arc/test.parquet"
+limit = 100
+prompts = ["choice"]
+"""
+
+
+def test_several_tasks(tmp_path: Path) -> None:
+    text = MINIMAL.replace('questions = "questions.jsonl"\n', "") + TASKS
+    evaluation = load_experiment(write(tmp_path, text))[0].evaluation
+    assert evaluation.all_prompts == ("cot", "choice")
+    assert evaluation.question_files == {
+        "gsm8k test.jsonl": tmp_path / "gsm8k/test.jsonl",
+        "arc test.parquet": tmp_path / "arc/test.parquet",
+    }
+
+
+@pytest.mark.parametrize(
+    ("questions", "tasks", "named"),
+    [
+        ("", "", "evaluation: give either questions or"),
+        ('questions = "q.jsonl"', TASKS, "evaluation: give either questions or"),
+        ("limit = 5", TASKS, "has a limit of its own"),
+        ("", TASKS + TASKS, "the task arc, gsm8k is there more than once"),
+        ("", TASKS.replace('name = "arc"', 'name = "a/b"'), "evaluation.task.1.name"),
+        ("", TASKS.replace("limit = 100", "limit = 0"), "evaluation.task.1.limit"),
+    ],
+)
+def test_questions_stand_in_one_form(
+    tmp_path: Path, questions: str, tasks: str, named: str
+) -> None:
+    text = MINIMAL.replace('questions = "questions.jsonl"', questions) + tasks
+    with pytest.raises(ExperimentError, match=named):
+        load_experiment(write(tmp_path, text))
+
+
+def test_prompts_are_needed_by_who_has_none(tmp_path: Path) -> None:
+    text = MINIMAL.replace('prompts = ["cot"]\n', "")
+    with pytest.raises(ExperimentError, match="give prompts"):
+        load_experiment(write(tmp_path, text))
+    text = text.replace('questions = "questions.jsonl"\n', "") + TASKS
+    with pytest.raises(ExperimentError, match="give prompts"):
+        load_experiment(write(tmp_path, text))
+    text = text.replace("limit = 100", "").replace('jsonl"\n', 'jsonl"\nprompts = ["aav"]\n')
+    evaluation = load_experiment(write(tmp_path, text))[0].evaluation
+    assert evaluation.all_prompts == ("aav", "choice")
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ExperimentError) as caught:
         load_experiment("no-such-experiment")

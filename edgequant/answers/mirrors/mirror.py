@@ -13,7 +13,8 @@ from edgequant.models.model_file import ModelFile
 
 SEED = 0
 
-StopReason = Literal["eos", "limit"]
+StopReason = Literal["eos", "limit", "failed"]
+"""Ended by itself, cut off, or given up on: a completion is never the last."""
 
 # Greedy and nothing else: "temperature" at 0 keeps the first of the largest logits.
 SAMPLING: dict[str, object] = {"temperature": 0.0, "samplers": ["temperature"], "seed": SEED}
@@ -30,8 +31,9 @@ class Completion:
     text: str
     stop_reason: StopReason
     prompt_tokens: int
-    prompt_seconds: float
-    decode_seconds: float
+    prompt_seconds: float | None
+    """None: the server does not tell."""
+    decode_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,39 @@ class Mirror(Protocol):
         """
         ...
 
-    def complete(self, prompt: str, max_tokens: int, *, stop: Sequence[str] = ()) -> Completion:
-        """Greedy continuation of a rendered prompt.
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Token ids of a text, special tokens in it read as such.
 
         Args:
-            prompt: text; special tokens in it count as such.
-            max_tokens: stop after so many.
-            stop: texts that end the answer like an end-of-turn token does.
+            text: a rendered prompt, or what goes behind one.
+            add_special: put what the model wants before a prompt (BOS), unless it is there.
 
         Raises:
-            MirrorError: prompt and answer together may not fit, or the mirror failed.
+            MirrorError: as :meth:`complete`.
+        """
+        ...
+
+    def complete(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int,
+        *,
+        stop: Sequence[str] = (),
+        messages: Sequence[Message] = (),
+    ) -> Completion:
+        """Greedy continuation of a prompt.
+
+        Args:
+            prompt: text, in which special tokens count as such; or token ids, as they are.
+            max_tokens: stop after so many.
+            stop: texts that end the answer like an end-of-turn token does.
+            messages: the turns that the prompt was made of, for a server that takes nothing else.
+
+        Raises:
+            MirrorError: this answer cannot be had, however often it was tried.
+            MirrorGoneError: nor can any other: what answers is not there any more.
+            MirrorRefusedError: the fault is the user's: prompt and answer together may not fit,
+                or the server knows no such key or model.
         """
         ...
 

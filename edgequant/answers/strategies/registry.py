@@ -8,6 +8,8 @@ from importlib import metadata
 
 from pydantic import ValidationError
 
+from edgequant.answers.strategies.early_stop import EarlyStop
+from edgequant.answers.strategies.loop_stop import LoopStop
 from edgequant.answers.strategies.stated import Stated
 from edgequant.answers.strategies.strategy import Strategy
 from edgequant.answers.strategies.truncate import Truncate
@@ -15,7 +17,7 @@ from edgequant.core.errors import ExperimentError
 
 ENTRY_POINTS = "edgequant.strategies"
 """Group of entry points; each names a class of a package's own."""
-BUILT_IN: tuple[type[Strategy], ...] = (Truncate, Stated)
+BUILT_IN: tuple[type[Strategy], ...] = (Truncate, Stated, EarlyStop, LoopStop)
 
 
 @functools.cache

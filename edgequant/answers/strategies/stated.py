@@ -7,14 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from edgequant.answers.prompts import Prompt, render
-from edgequant.answers.strategies.strategy import Outcome, PositiveInt, Request, Strategy
+from edgequant.answers.prompts import Factor, Prompt, render
+from edgequant.answers.questions import Question
+from edgequant.answers.strategies.strategy import Budgets, Outcome, Request, Strategy, rising
 
 NAME = "stated"
-
-
-def _rising(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(set(budgets)))
+Factors = Annotated[tuple[Factor, ...], Field(min_length=1), AfterValidator(rising)]
 
 
 class Stated(Strategy):
@@ -24,12 +22,22 @@ class Stated(Strategy):
     """
 
     name: Literal["stated"] = "stated"
-    budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_rising)]
+    budgets: Budgets
     """In tokens."""
+    factors: Factors | None = None
+    """The model is told ``int(budget * factor)``, with each of these; by default with the
+    prompt's own."""
 
-    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+    def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         return [
-            Request(render(prompt, question, budget), budget, budget) for budget in self.budgets
+            Request(
+                render(prompt, question, budget, factor),
+                budget,
+                budget,
+                variant="" if factor is None else f"{factor:.12g}",
+            )
+            for factor in self.factors or (None,)
+            for budget in self.budgets
         ]
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from edgequant.answers.prompts import Prompt, render
+from edgequant.answers.questions import Question
 from edgequant.answers.strategies.strategy import Outcome, Request, Strategy
 
 NAME = "truncate"
@@ -18,7 +19,7 @@ class Truncate(Strategy):
 
     name: Literal["truncate"] = "truncate"
 
-    def requests(self, prompt: Prompt, question: str, max_tokens: int) -> list[Request]:
+    def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         return [Request(render(prompt, question), max_tokens)]
 
     @classmethod

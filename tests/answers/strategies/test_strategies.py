@@ -10,6 +10,8 @@ import pytest
 
 from edgequant.answers.prompts import load_prompt
 from edgequant.answers.strategies import registry
+from edgequant.answers.strategies.early_stop import EarlyStop
+from edgequant.answers.strategies.loop_stop import LoopStop
 from edgequant.answers.strategies.registry import (
     default_strategies,
     make_strategy,
@@ -58,14 +60,45 @@ def test_stated_asks_for_each_budget_and_gives_that_one() -> None:
         Stated(budgets=(1,)).requests(load_prompt("cot"), "1 + 1?", 100)
 
 
+def test_stated_tells_each_of_its_factors_under_a_label_of_its_own() -> None:
+    prompt = load_prompt("cot")
+    strategy = Stated(budgets=(64, 100), factors=(1.0, 0.75))
+    requests = strategy.requests(prompt, "1 + 1?", 100)
+    assert [(strategy.label(r), r.budget_tokens, r.max_tokens) for r in requests] == [
+        ("stated:0.75", 64, 64),
+        ("stated:0.75", 100, 100),
+        ("stated:1", 64, 64),
+        ("stated:1", 100, 100),
+    ]
+    told = [r.messages[0]["content"].rpartition("UNDER ")[2] for r in requests]
+    assert told == ["48 tokens**", "75 tokens**", "64 tokens**", "100 tokens**"]
+    (plain,) = Stated(budgets=(64,)).requests(prompt, "1 + 1?", 100)
+    (half,) = Stated(budgets=(64,), factors=(0.5,)).requests(prompt, "1 + 1?", 100)
+    assert half.messages == plain.messages, "the prompt's own factor is the study's"
+    assert strategy_named("stated:0.75") is Stated
+
+
+@pytest.mark.parametrize("prompt", ["cot", "aav"])
+def test_what_builds_on_uncapped_answers_asks_for_those_of_truncate(prompt: str) -> None:
+    (plain,) = Truncate().requests(load_prompt(prompt), "1 + 1?", 100)
+    for strategy in (EarlyStop(budgets=(8, 100)), LoopStop()):
+        for request in strategy.requests(load_prompt(prompt), "1 + 1?", 100):
+            assert (request.messages, request.max_tokens) == (plain.messages, plain.max_tokens)
+
+
 @pytest.mark.parametrize(
     ("settings", "cause"),
     [
-        ({"name": "guess"}, "'guess'; there are truncate, stated"),
+        ({"name": "guess"}, "'guess'; there are truncate, stated, early_stop, loop_stop"),
         ({}, "no strategy ''"),
         ({"name": "stated"}, "budgets: Field required"),
         ({"name": "stated", "budgets": []}, "budgets"),
         ({"name": "stated", "budgets": [0]}, "budgets.0"),
+        ({"name": "stated", "budgets": [8], "factors": []}, "factors"),
+        ({"name": "stated", "budgets": [8], "factors": [0]}, "factors.0"),
+        ({"name": "early_stop"}, "budgets: Field required"),
+        ({"name": "early_stop", "budgets": [8], "closing": ""}, "closing"),
+        ({"name": "loop_stop", "more_tokens": 0}, "more_tokens"),
         ({"name": "truncate", "budgets": [8]}, "budgets: Extra inputs"),
     ],
 )
@@ -83,7 +116,11 @@ def test_an_experiment_has_a_short_form_and_a_long_one() -> None:
     assert short.strategies == long.strategies == default_strategies([64])
     assert EvaluationSection.model_validate(EVALUATION).strategies == (Truncate(),)
     # What a manifest keeps says all of it.
-    assert long.model_dump(mode="json")["strategy"][1] == {"name": "stated", "budgets": [64]}
+    assert long.model_dump(mode="json")["strategy"][1] == {
+        "name": "stated",
+        "budgets": [64],
+        "factors": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -100,7 +137,7 @@ def test_a_wrong_experiment_is_refused(changes: dict[str, object], cause: str) -
 
 
 def test_a_strategy_of_another_package(package: None) -> None:
-    assert list(strategies()) == ["truncate", "stated", "capped"]
+    assert list(strategies()) == ["truncate", "stated", "early_stop", "loop_stop", "capped"]
     section = EvaluationSection.model_validate(
         {**EVALUATION, **tomllib.loads(block(PAGE, "toml", 1))["evaluation"]}
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgequant.core.errors import MirrorError, PortInUseError, ToolMissingError
+from edgequant.core.errors import MirrorGoneError, PortInUseError, ToolMissingError
 from edgequant.core.process import TAIL_LINES, dying_with_us
 
 HOST = "127.0.0.1"
@@ -116,7 +116,7 @@ class ServerProcess:
         """Block until the server ends by itself.
 
         Raises:
-            MirrorError: it did.
+            MirrorGoneError: it did.
         """
         assert self._process is not None
         self._process.wait()
@@ -126,7 +126,7 @@ class ServerProcess:
         """Give the server some time to die, and raise if it has.
 
         Raises:
-            MirrorError: with its last lines.
+            MirrorGoneError: with its last lines.
             PortInUseError: that was why.
         """
         assert self._process is not None
@@ -145,7 +145,7 @@ class ServerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def _died(self) -> MirrorError | PortInUseError:
+    def _died(self) -> MirrorGoneError | PortInUseError:
         output = self._output()
         if self._port is not None and "couldn't bind HTTP server socket" in output:
             return _port_in_use(self._port)
@@ -153,7 +153,7 @@ class ServerProcess:
         status = self._process.returncode
         how = f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
         lines = output.splitlines()[-TAIL_LINES:]
-        return MirrorError(
+        return MirrorGoneError(
             f"llama-server ended with {how}; its last lines:\n  " + "\n  ".join(lines),
             subject=self._gguf,
             next_step=f"read the whole log: {self.log}",

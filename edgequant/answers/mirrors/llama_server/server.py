@@ -16,7 +16,7 @@ from edgequant.answers.mirrors.llama_server.decoder import TokenDecoder
 from edgequant.answers.mirrors.llama_server.process import ServerPolicy, ServerProcess
 from edgequant.answers.mirrors.mirror import SAMPLING, Completion
 from edgequant.answers.prompts import Message
-from edgequant.core.errors import MirrorError
+from edgequant.core.errors import MirrorRefusedError
 from edgequant.models.formats.gguf import read_gguf
 
 POLL_SECONDS = 0.02
@@ -140,7 +140,7 @@ class LlamaServer:
         """See :meth:`edgequant.answers.mirrors.mirror.Mirror.apply_template`."""
         if not self.has_template:
             # The server would quietly take ChatML instead.
-            raise MirrorError(
+            raise MirrorRefusedError(
                 "this GGUF has no chat template",
                 subject=self.gguf,
                 next_step='set wrapper = "chatml", or convert the model again from a folder whose '
@@ -164,12 +164,17 @@ class LlamaServer:
         return ids
 
     def complete(
-        self, prompt: str | Sequence[int], max_tokens: int, *, stop: Sequence[str] = ()
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int,
+        *,
+        stop: Sequence[str] = (),
+        messages: Sequence[Message] = (),
     ) -> Completion:
-        """See :meth:`edgequant.answers.mirrors.mirror.Mirror.complete`; takes token ids, too."""
+        """See :meth:`edgequant.answers.mirrors.mirror.Mirror.complete`; needs no messages."""
         ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         if len(ids) + max_tokens + 1 > self.context:
-            raise MirrorError(
+            raise MirrorRefusedError(
                 f"a prompt of {len(ids)} tokens and an answer of up to {max_tokens} do not fit "
                 f"into the context of {self.context} tokens",
                 subject=self.gguf,

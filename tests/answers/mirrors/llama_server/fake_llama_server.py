@@ -1,7 +1,9 @@
 """Stands for llama-server: the same HTTP interface over a model that is plain arithmetic.
 
 Its tokens are the UTF-8 bytes (ids 3 to 258) behind BOS (1); EOS is 2. The environment says how
-it misbehaves: FAKE_MODE, and FAKE_REQUESTS, a file that each completion adds a line to.
+it misbehaves: FAKE_MODE, and FAKE_REQUESTS, a file that each completion adds a line to: its limit
+and its prompt's tokens. Asked for what goes into an open box it says 7; it never ends an answer to
+what has "forever" in it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,11 @@ def piece(token: int) -> str | list[int]:
 
 
 def answer(prompt: list[int]) -> list[int]:
+    asked = bytes(t - 3 for t in prompt if t > 2).decode(errors="replace")
+    if asked.endswith("\\boxed{"):
+        return [byte + 3 for byte in b"7}"] + [EOS]
+    if "forever" in asked:
+        return [byte + 3 for byte in b"and so on, " * 100]
     digest = hashlib.sha256(repr(prompt).encode()).hexdigest()
     text = f"é{digest[: 4 + int(digest[0], 16)]} \\boxed{{{int(digest[:2], 16)}}}"
     return [byte + 3 for byte in text.encode()] + [EOS]
@@ -110,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
             if REQUESTS:
                 with Path(REQUESTS).open("a") as stream:
-                    stream.write(f"{body['n_predict']}\n")
+                    stream.write(json.dumps([body["n_predict"], body["prompt"]]) + "\n")
             self.reply(complete(body))
 
 
