@@ -97,12 +97,11 @@ def command(
 
 
 def _paces(path: Path) -> list[Pace]:
+    from edgequant.latency.fit import fit_paces
     from edgequant.latency.frame import read_latency
-    from edgequant.latency.pace import from_summaries
-    from edgequant.latency.statistics import summarize
 
     with _about(path):
-        return from_summaries(summarize(read_latency(path)))
+        return fit_paces(read_latency(path))
 
 
 @contextlib.contextmanager

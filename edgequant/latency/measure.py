@@ -34,8 +34,9 @@ from edgequant.core.locks import exclusive
 from edgequant.core.progress import Task, say, task
 from edgequant.core.schemas import LATENCY
 from edgequant.core.tables import write_table
+from edgequant.latency.fit import fit_paces
 from edgequant.latency.frame import Row, RunLabels, failed_row, make_frame, read_latency, run_rows
-from edgequant.latency.pace import Pace, from_summaries
+from edgequant.latency.pace import Pace
 from edgequant.latency.probe import (
     PROBE_NAME,
     ProbeOptions,
@@ -112,7 +113,7 @@ class Latency:
     @property
     def paces(self) -> list[Pace]:
         """Tokens to seconds, for each quantization that has times."""
-        return from_summaries(self.summaries)
+        return fit_paces(self.frame)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ largest value.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPREAD_LIMIT = 0.10
-"""A series whose middle half spreads over more than a tenth of its median is not reliable: the
+"""A series whose middle half spreads over more than a tenth around its trend is not reliable: the
 study's two series, on a quiet board, spread by 0.03 and 0.01."""
 REPEAT_LIMIT = 0.10
-"""Nor is one whose repeats' medians lie further apart than that."""
+"""Nor is one whose repeats lie further apart than that around their common trend."""
 MIN_TOKENS = 8
 """Nor one of fewer tokens: an interval of its median would be as wide as the whole series."""
 CONFIDENCE = 0.95
 BOOTSTRAP_RESAMPLES = 4000
 BOOTSTRAP_SEED = 20240607
+TREND_POINTS = 128
+"""Points that a trend is drawn through at most: its slope is the median over all pairs of them."""
 
 _Row = Mapping[str, Any]
 # What a summary is made of.
@@ -39,6 +42,7 @@ _COLUMNS = (
     "quantization",
     "repeat",
     "phase",
+    "index",
     "seconds",
     "prompt_tokens",
     "major_faults",
@@ -63,7 +67,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class LatencySummary:
-    """The figures of one quantization on one board. None is missing, never zero."""
+    """The figures of one quantization on one board. None is missing, never zero.
+
+    They are of the runs with the prompt that was measured; the short runs with prompts of other
+    lengths serve the pace alone.
+    """
 
     quantization: str
     n: int
@@ -75,10 +83,13 @@ class LatencySummary:
     median_interval: Interval | None
     p90_seconds: float | None
     p99_seconds: float | None
+    growth: float | None
+    """What the trend adds from the first to the last token, in parts of the median: a token takes
+    longer the more are in the cache."""
     spread: float | None
-    """Interquartile range over the median."""
+    """Interquartile range around the trend, in parts of it."""
     repeat_spread: float | None
-    """Range of the repeats' medians over the median; None with one repeat."""
+    """How far the repeats' medians lie apart, in parts of the trend; None with one repeat."""
     reliable: bool
     unreliable_because: str | None
     ttft_seconds: float | None
@@ -184,12 +195,13 @@ def summarize(frame: pd.DataFrame) -> list[LatencySummary]:
     Raises:
         DataFrameError: needed columns are missing, or a time is negative or not a number.
     """
-    return [_summarize_one(name, rows) for name, rows in _by_quantization(frame).items()]
+    return [_summarize_one(name, rows) for name, rows in rows_by_quantization(frame).items()]
 
 
 def decode_seconds(frame: pd.DataFrame, quantization: str) -> Floats:
     """Seconds of every decoded token of one quantization, all repeats one after another."""
-    return _seconds(_by_quantization(frame).get(quantization, []), "decode")
+    rows = rows_by_quantization(frame).get(quantization, [])
+    return _seconds(at_measured_prompt(rows), "decode")
 
 
 def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
@@ -205,7 +217,10 @@ def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
     Raises:
         DataFrameError: the reference has no times.
     """
-    series = {name: _seconds(rows, "decode") for name, rows in _by_quantization(frame).items()}
+    series = {
+        name: _seconds(at_measured_prompt(rows), "decode")
+        for name, rows in rows_by_quantization(frame).items()
+    }
     series = {name: values for name, values in series.items() if len(values)}
     if not series:
         return []
@@ -227,23 +242,81 @@ def ratios(frame: pd.DataFrame, reference: str | None = None) -> list[Ratio]:
     ]
 
 
-def _by_quantization(frame: pd.DataFrame) -> dict[str, list[_Row]]:
-    """The rows as plain values: quicker than a filter of a frame for each number that is wanted."""
+def rows_by_quantization(frame: pd.DataFrame) -> dict[str, list[_Row]]:
+    """The rows as plain values: quicker than a filter of a frame for each number that is wanted.
+
+    Raises:
+        DataFrameError: as :func:`summarize`.
+    """
     groups: dict[str, list[_Row]] = {}
     for row in records(with_all_columns(frame)[list(_COLUMNS)]):
         groups.setdefault(row["quantization"], []).append(row)
     return groups
 
 
+def at_measured_prompt(rows: Sequence[_Row]) -> list[_Row]:
+    """Of one quantization's rows that did not fail, those of the runs with the measured prompt.
+
+    It is the one after which most tokens were decoded; what follows prompts of other lengths is a
+    few tokens each. Rows that do not tell their prompt belong to it.
+    """
+    good = [row for row in rows if not row["failed"]]
+    lengths = Counter(row["prompt_tokens"] for row in good if row["phase"] == "decode")
+    if not lengths:
+        return good
+    ((most, _),) = lengths.most_common(1)
+    if most is None:
+        return good
+    return [row for row in good if row["prompt_tokens"] in (most, None)]
+
+
+def around_trend(places: Floats, values: Floats) -> tuple[Floats, float]:
+    """Each value in parts of the series' trend there, and what the trend adds over the series.
+
+    The trend is a line that does not fall, with Theil and Sen's slope: one stalled token does not
+    tilt it, as it would tilt a least-squares fit.
+
+    Args:
+        places: of the tokens, in any order; the same place may come several times.
+        values: their seconds.
+
+    Returns:
+        The values over the trend (around 1; all 1 where the trend is zero), and the trend's growth
+        from the first to the last place in parts of the median.
+    """
+    middle = median(values)
+    if middle <= 0:
+        return np.where(values == middle, 1.0, math.inf), 0.0
+    x, y = _drawn_through(places, values)
+    first, second = np.triu_indices(len(x), 1)
+    slopes = (y[second] - y[first]) / (x[second] - x[first])
+    slope = max(float(np.median(slopes)), 0.0) if len(slopes) else 0.0
+    fixed = float(np.median(values - slope * places))
+    line = fixed + slope * places
+    if np.min(line) <= 0:
+        slope, line = 0.0, np.full(len(values), middle)
+    return values / line, slope * float(np.ptp(places)) / middle
+
+
+def _drawn_through(places: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Distinct places, and the median value around each."""
+    distinct, where = np.unique(places, return_inverse=True)
+    groups = np.minimum(len(distinct), TREND_POINTS)
+    group = where * groups // len(distinct)
+    x = np.array([np.median(places[group == number]) for number in range(groups)])
+    y = np.array([np.median(values[group == number]) for number in range(groups)])
+    return x, y
+
+
 def _summarize_one(quantization: str, group: Sequence[_Row]) -> LatencySummary:
-    good = [row for row in group if not row["failed"]]
+    good = at_measured_prompt(group)
     failed = [row for row in group if row["failed"]]
-    decode = [row for row in good if row["phase"] == "decode"]
+    decode = [row for row in good if row["phase"] == "decode" and row["seconds"] is not None]
     prefill = [row for row in good if row["phase"] == "prefill"]
-    times = _seconds(good, "decode")
+    times = _seconds(decode, "decode")
+    around, growth = _around_trend(decode, times)
     repeat_medians = [
-        median(_seconds([row for row in decode if row["repeat"] == repeat], "decode"))
-        for repeat in _repeats(decode)
+        median(around[[row["repeat"] == repeat for row in decode]]) for repeat in _repeats(decode)
     ]
     paces = [
         row["seconds"] / row["prompt_tokens"]
@@ -251,19 +324,20 @@ def _summarize_one(quantization: str, group: Sequence[_Row]) -> LatencySummary:
         if row["prompt_tokens"] and row["seconds"] is not None
     ]
     failed_repeats = len(_repeats(failed))
-    reasons = _doubts(times, repeat_medians, failed_repeats=failed_repeats)
+    reasons = _doubts(around, repeat_medians, failed_repeats=failed_repeats)
     middle = median(times) if len(times) else None
     return LatencySummary(
         quantization=quantization,
         n=len(times),
-        repeats=len(_repeats(group)),
+        repeats=len(_repeats([*good, *failed])),
         failed_repeats=failed_repeats,
         median_seconds=middle,
         median_interval=median_interval(times) if len(times) else None,
         p90_seconds=quantile(times, 0.90) if len(times) else None,
         p99_seconds=quantile(times, 0.99) if len(times) else None,
-        spread=spread(times) if len(times) else None,
-        repeat_spread=_repeat_spread(repeat_medians, middle),
+        growth=growth,
+        spread=spread(around) if len(times) else None,
+        repeat_spread=_repeat_spread(repeat_medians),
         reliable=not reasons,
         unreliable_because="; ".join(reasons) or None,
         ttft_seconds=_middle(_kept(prefill, "seconds")),
@@ -280,6 +354,14 @@ def _summarize_one(quantization: str, group: Sequence[_Row]) -> LatencySummary:
     )
 
 
+def _around_trend(decode: Sequence[_Row], times: Floats) -> tuple[Floats, float | None]:
+    if not decode:
+        return times, None
+    # Without an index nobody knows which token came first: then there is no trend to see.
+    places = np.array([row["index"] or 0 for row in decode], dtype=np.float64)
+    return around_trend(places, times)
+
+
 def _doubts(values: Floats, repeat_medians: list[float], *, failed_repeats: int) -> list[str]:
     """Why a series should not be taken at its word."""
     reasons = []
@@ -287,7 +369,7 @@ def _doubts(values: Floats, repeat_medians: list[float], *, failed_repeats: int)
         reasons.append(f"{len(values)} tokens, fewer than {MIN_TOKENS}")
     if len(values) and spread(values) > SPREAD_LIMIT:
         reasons.append(f"spread {spread(values):.2f}, more than {SPREAD_LIMIT:.2f}")
-    apart = _repeat_spread(repeat_medians, median(values) if len(values) else None)
+    apart = _repeat_spread(repeat_medians)
     if apart is not None and apart > REPEAT_LIMIT:
         reasons.append(f"repeats differ by {apart:.2f}, more than {REPEAT_LIMIT:.2f}")
     if failed_repeats:
@@ -295,13 +377,10 @@ def _doubts(values: Floats, repeat_medians: list[float], *, failed_repeats: int)
     return reasons
 
 
-def _repeat_spread(repeat_medians: list[float], middle: float | None) -> float | None:
-    if len(repeat_medians) < 2 or middle is None:
+def _repeat_spread(repeat_medians: list[float]) -> float | None:
+    if len(repeat_medians) < 2:
         return None
-    width = max(repeat_medians) - min(repeat_medians)
-    if width == 0:
-        return 0.0
-    return width / middle if middle > 0 else math.inf
+    return max(repeat_medians) - min(repeat_medians)
 
 
 def _repeats(rows: Sequence[_Row]) -> set[int | None]:
