@@ -40,6 +40,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("edgequant.cli.serve", "Run llama-server for one GGUF as the mirror."),
     "sweep": ("edgequant.cli.sweep", "Walk the whole line for one experiment file."),
     "match": ("edgequant.cli.match", "Join answers and latencies: accuracy at equal seconds."),
+    "recommend": (
+        "edgequant.cli.recommend",
+        "Name the best choice for a time limit, and the command that runs it.",
+    ),
     "report": ("edgequant.cli.report", "Draw report.html, SVG figures and CSV files."),
     "demo": ("edgequant.cli.demo", "The whole line on a virtual board with the shipped model."),
     "toolchain": (

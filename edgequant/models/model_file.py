@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgequant.core.artefact import Artefact
+from edgequant.core.artefact import Artefact, Store, load_artefact
 from edgequant.core.errors import ArtefactError
 from edgequant.core.hashing import sha256_file
 from edgequant.models.contents import Contents, read_contents
 from edgequant.models.formats.gguf import GgufInfo, bytes_per_token, read_gguf
+
+STAGE = "models"
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,20 @@ class ModelFile:
             return 0
         fallback = self.artefact.manifest.details.get("fallback")
         return len(fallback) if isinstance(fallback, list) else 0
+
+
+def find_file(sha256: str, store: Store | None = None) -> Path | None:
+    """The file of a model that was made here; None where none is kept any more.
+
+    Args:
+        sha256: hex SHA-256 of the file.
+        store: where artefacts are kept, by default the cache.
+    """
+    folder = (store if store is not None else Store()).root / STAGE
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        with contextlib.suppress(ArtefactError):
+            artefact = load_artefact(place)
+            for name, record in artefact.manifest.files.items():
+                if record.sha256 == sha256:
+                    return artefact.file(name)
+    return None
