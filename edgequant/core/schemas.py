@@ -263,7 +263,7 @@ SCORES = Schema(
         "lenient_accuracy": Column("number", "share right with or without a box"),
         "qwen_accuracy": Column("number", "share right as Qwen2.5-Math's harness reads it"),
         "math_verify_accuracy": _optional("number", "share right as math-verify reads the box"),
-        "boxed": _optional("number", "share with a whole box, whatever it holds"),
+        "boxed": _optional("number", "share that give an answer in the form asked for"),
         "mean_tokens": Column("number", "mean tokens of an answer"),
         "p10_tokens": Column("number", "tokens that a tenth of the answers keep within"),
         "median_tokens": Column("number", "median"),

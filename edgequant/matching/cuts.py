@@ -15,7 +15,7 @@ from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import check_table, records
 from edgequant.matching.graders.grader import Grader
-from edgequant.matching.graders.registry import graders_for
+from edgequant.matching.graders.registry import INTEGER, by_role
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ class AnswerGroup:
         prompt_tokens: of each question's prompt, shape (n,).
         closing_start: first token of a closing text that was put into the answer; -1: none.
         closing_tokens: how many tokens it has.
-        boxed: the whole text gives the headline's grader something to read, shape (n,).
+        boxed: the headline's grader finds an answer in it, shape (n,).
         limited: the answer was cut off by the limit it was generated with, shape (n,).
         failed: no mirror gave an answer, shape (n,).
         looped: the answer repeats itself without end, shape (n,).
@@ -176,7 +176,7 @@ def _grade_group(
     verdicts: dict[str, list[_Verdicts]] = {}
     for row, question in zip(rows, asked, strict=True):
         ends = _token_ends(row, f"{key[0]}, {key[1]}, question {row['question_id']}")
-        for role, grader in graders_for(question["answer_kind"] or "integer").items():
+        for role, grader in by_role(question["answer_kind"] or INTEGER).items():
             verdicts.setdefault(role, []).append(
                 _verdicts(grader, row["text"], ends, question["expected_answer"])
             )
@@ -230,7 +230,7 @@ def _verdicts(grader: Grader, text: str, ends: Integers, expected: str) -> _Verd
         if now_right != right:
             turns.append(int(token))
             right = now_right
-    return _Verdicts(tuple(turns), bool(readings))
+    return _Verdicts(tuple(turns), bool(readings) and readings[-1].value is not None)
 
 
 def _changes(turns: Iterable[Sequence[int]]) -> Changes:

@@ -1,28 +1,88 @@
-"""What every grader is: a text's answer as the text grows."""
+"""What a grader is: from an answer's text to what it says, at every length of the text."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """From ``end`` characters on, the text says ``value``; None: nothing that can be read."""
+    """From ``end`` characters on, and until the next reading, the text says ``value``.
+
+    Attributes:
+        end: characters of the text that are enough for this reading.
+        value: what it says ("72", "-3", "B"); None: nothing that counts.
+    """
 
     end: int
     value: str | None
 
 
 class Grader(Protocol):
-    """Reads an answer out of a text, pure."""
+    """One set of rules. It is pure and never raises, and its time is linear in the text."""
 
     name: str
 
     def readings(self, text: str) -> list[Reading]:
-        """What every beginning of the text says, by rising ends."""
+        """Every change of what the growing text says, with strictly rising ends.
+
+        The last reading with ``end <= n`` is what ``text[:n]`` alone would be read as; before the
+        first one, the text says nothing.
+        """
         ...
 
     def agrees(self, value: str, expected: str) -> bool:
-        """Whether a value that was read is the right answer."""
+        """What was read is the expected answer."""
         ...
+
+    def basis(self, text: str) -> str:
+        """Where the whole text's reading comes from, in words: "the last box"."""
+        ...
+
+
+def last_value(readings: Sequence[Reading]) -> str | None:
+    """What the whole text says."""
+    return readings[-1].value if readings else None
+
+
+def value_at(readings: Sequence[Reading], characters: int) -> str | None:
+    """What the first ``characters`` of the text say."""
+    index = bisect_right(readings, characters, key=lambda reading: reading.end)
+    return readings[index - 1].value if index else None
+
+
+def readings_by_token(readings: Iterable[Reading], pieces: Sequence[str]) -> list[Reading]:
+    """The same readings with ``end`` counted in tokens.
+
+    Args:
+        readings: those of a text.
+        pieces: what each token adds to that text, in order.
+
+    Returns:
+        Readings with strictly rising ends: the first ``end`` tokens are enough for ``value``.
+    """
+    ends = list(accumulate(len(piece) for piece in pieces))
+    by_token: list[Reading] = []
+    token = 0
+    for reading in readings:
+        while ends[token] < reading.end:
+            token += 1
+        if by_token and by_token[-1].end == token + 1:
+            by_token.pop()
+        by_token.append(Reading(token + 1, reading.value))
+    return by_token
+
+
+def changes_only(readings: Iterable[Reading]) -> list[Reading]:
+    """Readings without those that say what the one before said, the latest at each end."""
+    kept: list[Reading] = []
+    for reading in readings:
+        if kept and kept[-1].end == reading.end:
+            kept.pop()
+        if reading.value != (kept[-1].value if kept else None):
+            kept.append(reading)
+    return kept

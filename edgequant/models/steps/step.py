@@ -7,9 +7,9 @@ from typing import Protocol
 
 from edgequant.core.artefact import ArtefactDraft, Recipe
 from edgequant.models.formats.gguf import GgufInfo
+from edgequant.models.model_file import STAGE as STAGE
 from edgequant.models.model_file import ModelFile
 
-STAGE = "models"
 SPARE_BYTES = 64 << 20
 """What is left free on the disk beside the file itself."""
 

@@ -1,0 +1,168 @@
+"""Numbers in running text, read at every length of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+
+from edgequant.matching.graders import words as w
+from edgequant.matching.graders.grader import Reading, changes_only
+from edgequant.matching.graders.numbers import MAX_DIGITS
+
+OTHER = ""
+"""A number that is no integer, or an expression without a result: an answer, and a wrong one."""
+
+_RUN = re.compile(r"\d(?:[\d.,]|\{,\}(?=\d))*", re.ASCII)
+_LONGEST_RUN = 64
+_NUMBER = re.compile(r"(?:[1-9]\d{0,2}(?:(?:,|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?", re.ASCII)
+_MINUS = "-−–－"
+# One character for one: places in the text stay what they are.
+_DIGITS = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF1A)} | {0xFF0C: ",", 0xFF0E: "."}
+
+
+def with_ascii_digits(text: str) -> str:
+    """The text with full-width digits as plain ones, character for character."""
+    return text if text.isascii() else text.translate(_DIGITS)
+
+
+def last_numbers(text: str) -> list[Reading]:
+    """The last number of the growing text: an integer, or :data:`OTHER`."""
+    return changes_only(reading for run in _RUN.finditer(text) for reading in _run(text, run))
+
+
+def _run(text: str, run: re.Match[str]) -> Iterator[Reading]:
+    for end in range(run.start() + 1, min(run.end(), run.start() + _LONGEST_RUN) + 1):
+        yield Reading(end, _value(text, run.start(), end))
+    if run.end() > run.start() + _LONGEST_RUN:
+        yield Reading(run.start() + _LONGEST_RUN + 1, OTHER)
+
+
+def _value(text: str, start: int, end: int) -> str:
+    """The last number of a run of digits, commas and dots."""
+    if end - start > _LONGEST_RUN:
+        return OTHER
+    number = last_match(_NUMBER, text[start:end])
+    if number is None:
+        return OTHER
+    whole, _, fraction = number.group().partition(".")
+    digits = re.sub(r"[{},]", "", whole)
+    first = number.start() == 0
+    if fraction.strip("0") or len(digits) > MAX_DIGITS or (first and _is_decimal_part(text, start)):
+        return OTHER
+    value = int(digits)
+    return str(-value if first and _is_negative(text, start) else value)
+
+
+def _is_decimal_part(text: str, start: int) -> bool:
+    """``.5``, but not the 5 of ``so...5``."""
+    return text[start - 1 : start] == "." and not re.match(r"[\w.]", text[max(start - 2, 0)])
+
+
+def _is_negative(text: str, start: int) -> bool:
+    """A minus stands before the digits, or before their currency, and is no dash between two."""
+    before = text[max(start - 4, 0) : start]
+    money = re.search(r"\\?[$€£¥₹]$", before)
+    sign = money.start() if money else len(before)
+    if not before[:sign].endswith(tuple(_MINUS)):
+        return False
+    return not re.search(rf"[\w)\]}}{_MINUS}]$", before[: sign - 1])
+
+
+def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last of a pattern's matches."""
+    last = None
+    for match in pattern.finditer(text):
+        last = match
+    return last
+
+
+# ---- The number behind a marker ----------------------------------------------------------------
+
+REACH_CHARACTERS = 80
+"""How far behind a marker ("####", "answer is") its number is looked for."""
+
+
+def after_markers(
+    text: str,
+    marker: re.Pattern[str],
+    read: Callable[[str], str | None],
+    reach: int = REACH_CHARACTERS,
+) -> list[Reading]:
+    """What stands behind the last marker that has something behind it, in the growing text.
+
+    Args:
+        text: of an answer.
+        marker: whose matches end at the same place however the text goes on.
+        read: what the characters behind a marker say; None: nothing.
+        reach: of these at most so many are read, and none beyond the next marker.
+    """
+    readings: list[Reading] = []
+    matches = list(marker.finditer(text))
+    base: str | None = None
+    for match, following in zip_longest(matches, matches[1:]):
+        start = match.end()
+        last = min(start + reach, following.end() - 1 if following else len(text))
+        for end in range(start, last + 1):
+            value = read(text[start:end])
+            readings.append(Reading(end, base if value is None else value))
+        if following:
+            value = read(text[start : min(start + reach, following.start())])
+            base = base if value is None else value
+    return changes_only(readings)
+
+
+_DENIED = re.compile(r"n't|\s+not\b")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_STEP = re.compile(
+    r"[ )\]}$%]*(?:[A-Za-z]{1,12} ?){0,2}[ )\]}$]*"
+    r"(=|≈|→|\\approx|[-+*/×÷·−–x]|\\(?:times|cdot|div))[ ({\[]*[-−–]?\\?[$€£¥]?(?=\d)"
+)
+_MULTIPLIER = re.compile(r"[ ~]*([A-Za-z]+)")
+
+
+def number_after(window: str) -> str | None:
+    """The number of a marker's line, or of the next one that is not empty.
+
+    An equation counts its last side; an expression without a result is :data:`OTHER`.
+    """
+    if _DENIED.match(window):
+        return None
+    for line in window.split("\n"):
+        first = _RUN.search(line)
+        if first is not None:
+            return _chain(line, first)
+        words = _COMMAND.sub("", line).strip()
+        if words.endswith((".", "!", "?")) and any(c.isalpha() for c in words):
+            return None
+    return None
+
+
+def _chain(line: str, first: re.Match[str]) -> str:
+    run, value, is_result = first, _value(line, first.start(), first.end()), True
+    while True:
+        step = _STEP.match(line, run.end())
+        following = _RUN.match(line, step.end()) if step else None
+        if step is None or following is None:
+            break
+        is_result = step.group(1) in ("=", "≈", "→", "\\approx")
+        run, value = following, _value(line, following.start(), following.end())
+    word = _MULTIPLIER.match(line, run.end())
+    if word and (word.group(1).lower() in w.MULTIPLIERS | w.DENOMINATORS):
+        return OTHER
+    return value if is_result else OTHER
+
+
+def first_of(*rungs: list[Reading]) -> list[Reading]:
+    """At every length, what the first rung that says anything says."""
+    events = sorted(
+        ((r.end, index, r.value) for index, rung in enumerate(rungs) for r in rung),
+        key=lambda event: event[:2],
+    )
+    current: list[str | None] = [None] * len(rungs)
+    merged: list[Reading] = []
+    for end, index, value in events:
+        current[index] = value
+        said = next((v for v in current if v is not None), None)
+        merged.append(Reading(end, said))
+    return changes_only(merged)
