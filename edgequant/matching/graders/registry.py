@@ -48,6 +48,7 @@ def lenient(answer_kind: str) -> Grader:
     return list(graders_for(answer_kind).values())[1]
 
 
+@functools.cache
 def by_role(answer_kind: str) -> Mapping[str, Grader]:
     """Role to grader: "exact" (the headline), "lenient", "qwen" and "math_verify".
 
