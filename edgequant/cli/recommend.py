@@ -85,7 +85,8 @@ def _print(choice: Recommendation, line: str | None) -> None:
     )
     echo(
         f"  right: {percent(choice.accuracy)} "
-        f"({percent(choice.accuracy_low)} to {percent(choice.accuracy_high)}) of {choice.n} questions"
+        f"({percent(choice.accuracy_low)} to {percent(choice.accuracy_high)}), "
+        f"{choice.n} questions"
     )
     if choice.runner_up is not None:
         echo(f"  {_runner_up(choice)}")
@@ -134,7 +135,9 @@ def _board(manifest: RunManifest, source: str) -> str | None:
     what_ifs = manifest.experiment.parameters.get("what_if")
     if source != "predicted" or not isinstance(what_ifs, Sequence):
         return None
-    return next((str(w["board"]) for w in what_ifs if isinstance(w, Mapping) and w.get("board")), None)
+    return next(
+        (str(w["board"]) for w in what_ifs if isinstance(w, Mapping) and w.get("board")), None
+    )
 
 
 def _model(manifest: RunManifest, quantization: str) -> str:

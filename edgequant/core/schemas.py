@@ -190,9 +190,7 @@ BEST = Schema(
     columns={
         "latency_source": _SOURCE,
         "time_limit_seconds": Column("number", "the time limit in seconds"),
-        **{
-            name: Column(c.kind, c.meaning, nullable=True) for name, c in _CONFIGURATION.items()
-        },
+        **{name: Column(c.kind, c.meaning, nullable=True) for name, c in _CONFIGURATION.items()},
         "accuracy": Column(
             "number",
             "share right of choosing so: each question by what was chosen without it",

@@ -74,9 +74,7 @@ def _difference(first: Flags, second: Flags, level: float) -> Row:
         "difference": (only_first - only_second) / n,
         "difference_low": low,
         "difference_high": high,
-        "questions_to_separate": questions_to_separate(
-            only_first, only_second, n, alpha=1 - level
-        ),
+        "questions_to_separate": questions_to_separate(only_first, only_second, n, alpha=1 - level),
     }
 
 

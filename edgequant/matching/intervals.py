@@ -75,7 +75,7 @@ def mcnemar_mid_p(only_first: npt.ArrayLike, only_second: npt.ArrayLike) -> Floa
     fewer, n = np.minimum(first, second), first + second
     at_most = special.bdtr(fewer, n, 0.5)
     below = np.where(fewer > 0, special.bdtr(np.maximum(fewer - 1, 0), n, 0.5), 0.0)
-    return np.minimum(1.0, at_most + below)
+    return np.asarray(np.minimum(1.0, at_most + below), dtype=np.float64)
 
 
 def holm_rejected(p_values: npt.ArrayLike, alpha: float = 1 - LEVEL) -> npt.NDArray[np.bool_]:
@@ -119,9 +119,9 @@ def difference_interval(
     first_low, first_high = wilson_interval(first, n, z)
     second_low, second_high = wilson_interval(second, n, z)
     p1, p2 = first / n, second / n
-    product = both * neither - only_first * only_second
+    product = float(both * neither - only_first * only_second)
     if product > 0:
-        product = max(product - n / 2, 0)  # Newcombe's correction for continuity.
+        product = max(product - n / 2, 0.0)  # Newcombe's correction for continuity.
     spread = first * (n - first) * second * (n - second)
     phi = product / math.sqrt(spread) if spread else 0.0
 

@@ -86,7 +86,7 @@ def both_ways_p(first: Flags, second: Flags) -> Floats:
     only_b = np.rint(b.sum(axis=2)).astype(np.int64)[:, None, :] - both
     a_ahead = mcnemar_ahead_p(only_a, only_b).max(axis=2).min(axis=1) * len(first)
     b_ahead = mcnemar_ahead_p(only_b, only_a).max(axis=1).min(axis=1) * len(second)
-    return np.minimum(1.0, np.stack([a_ahead, b_ahead]))
+    return np.asarray(np.minimum(1.0, np.stack([a_ahead, b_ahead])), dtype=np.float64)
 
 
 def crossover_rows(curves: Sequence[Curve], limits: Floats) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What to take for a time limit: the best choice, what it is worth, and how far one may trust it."""
+"""What to take for a time limit: the best choice, what it is worth, how far one may trust it."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from edgequant.matching.cuts import AnswerGroup
 from edgequant.matching.curves import Curve, seconds_of
+from edgequant.matching.cuts import AnswerGroup
 from edgequant.matching.intervals import wilson_interval
 
 Row = dict[str, object]

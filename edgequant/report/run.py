@@ -15,8 +15,8 @@ from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
 from edgequant.core.tables import read_table
 from edgequant.core.version import __version__
 from edgequant.latency.pace import Pace
-from edgequant.matching.files import read_matched
 from edgequant.matching.curves import TimeMapping
+from edgequant.matching.files import read_matched
 from edgequant.matching.match import MatchedResult
 
 if TYPE_CHECKING:
