@@ -56,8 +56,13 @@ class Run:
 
     @property
     def matched(self) -> pd.DataFrame:
-        """Accuracy against seconds."""
+        """Accuracy against seconds: every step of every configuration."""
         return self._matched.matched
+
+    @property
+    def budgets(self) -> pd.DataFrame:
+        """Accuracy against tokens: the same answers, cut."""
+        return self._matched.budgets
 
     @property
     def best(self) -> pd.DataFrame:
@@ -79,7 +84,9 @@ class Run:
         from edgequant.matching.files import read_matched
 
         match = self.manifest.match
-        return read_matched(self.folder, mapping=match.mapping, notes=tuple(match.notes))
+        return read_matched(
+            self.folder, mapping=match.mapping, grader=match.grader, notes=tuple(match.notes)
+        )
 
 
 def load_run(folder: Path | str) -> Run:

@@ -160,7 +160,9 @@ class RunFolder:
                 for p in prompts
             ],
             generation={**generation.parameters, **generation.details},
-            match=MatchRecord(mapping=matched.mapping, notes=list(matched.notes)),
+            match=MatchRecord(
+                mapping=matched.mapping, grader=matched.grader, notes=list(matched.notes)
+            ),
             tools=_tools(builds),
             stages=list(stages),
         )
