@@ -13,9 +13,9 @@ _TOKEN = re.compile(rf"{_BOX}[ \t\n]*\{{|{_BOX}|\\[{{}}\\]|[{{}}]")
 BARE_CHARACTERS = 40
 """How far the content of a box without braces is looked for."""
 # A box without braces holds what follows, if that begins with a number.
-_BARE = re.compile(rf"[ \t]*(?:\\?\$)?[^$\n{{}}\\]{{0,{BARE_CHARACTERS}}}")
+_BARE = re.compile(rf"[ \t]{{0,8}}(?:\\?\$)?[^$\n{{}}\\]{{0,{BARE_CHARACTERS}}}")
+_BARE_START = re.compile(r"[ \t]{0,8}(?:\\?\$ ?)?[-+−]?(?:\\?[$€£¥])? ?\d")
 _BARE_END = re.compile(r"[.,;:](?=\s)")
-_BARE_START = re.compile(r"[ \t]*(?:\\?\$)?[ \t]*[-+−]?[ \t]*(?:\\?[$€£¥])?[ \t]*\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +87,4 @@ def _bare_boxes(text: str, start: int) -> Iterator[Box]:
     stop = _BARE_END.search(text, first.end(), span.end())
     end = max(first.end(), min(span.end(), stop.start() if stop else span.end()))
     for position in range(first.end(), end + 1):
-        yield Box(position, text[start:position])
+        yield Box(position, text[start:position].rstrip(" .,;:"))

@@ -69,7 +69,10 @@ _CHARACTERS: dict[int, str] = {
     **dict.fromkeys(map(ord, "⋅∙•"), "·"),
     **dict.fromkeys(map(ord, "✓✔✅■□☑"), " "),
     **{0x1D7CE + index: str(index % 10) for index in range(50)},
-    **{0x3001: ",", 0x3002: ".", 0x2103: "°C", 0x2109: "°F"},
+    0x3001: ",",
+    0x3002: ".",
+    0x2103: "°C",
+    0x2109: "°F",
 }
 _SYMBOLS = (
     (re.compile(r"[\x01\x02]"), ""),

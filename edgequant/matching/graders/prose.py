@@ -16,7 +16,12 @@ OTHER = ""
 _RUN = re.compile(r"\d(?:[\d.,]|\{,\}(?=\d))*", re.ASCII)
 _LONGEST_RUN = 64
 _NUMBER = re.compile(r"(?:[1-9]\d{0,2}(?:(?:,|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?", re.ASCII)
-_MINUS = "-−–－"
+_POINT = "."
+"""The digits are those behind a decimal point."""
+# A minus before the digits, or before their currency; no dash between two.
+_MINUS = re.compile(r"(?<![\w)\]}\-−–－])[-−–－](?:\\?[$€£¥₹])?$")
+# ".5", but not the 5 of "so...5".
+_DECIMAL_PART = re.compile(r"(?<![\w.])\.$")
 # One character for one: places in the text stay what they are.
 _DIGITS = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF1A)} | {0xFF0C: ",", 0xFF0E: "."}
 
@@ -32,41 +37,43 @@ def last_numbers(text: str) -> list[Reading]:
 
 
 def _run(text: str, run: re.Match[str]) -> Iterator[Reading]:
-    for end in range(run.start() + 1, min(run.end(), run.start() + _LONGEST_RUN) + 1):
-        yield Reading(end, _value(text, run.start(), end))
-    if run.end() > run.start() + _LONGEST_RUN:
-        yield Reading(run.start() + _LONGEST_RUN + 1, OTHER)
+    start, longest = run.start(), run.start() + _LONGEST_RUN
+    sign = _sign(text, start)
+    for end in range(start + 1, min(run.end(), longest) + 1):
+        yield Reading(end, _value(text[start:end], sign))
+    if run.end() > longest:
+        yield Reading(longest + 1, OTHER)
 
 
-def _value(text: str, start: int, end: int) -> str:
-    """The last number of a run of digits, commas and dots."""
-    if end - start > _LONGEST_RUN:
+def _run_value(text: str, run: re.Match[str]) -> str:
+    return _value(run.group()[: _LONGEST_RUN + 1], _sign(text, run.start()))
+
+
+def _value(run: str, sign: str) -> str:
+    """The last number of a run of digits, commas and dots; the sign is the first number's."""
+    if len(run) > _LONGEST_RUN:
         return OTHER
-    number = last_match(_NUMBER, text[start:end])
-    if number is None:
+    whole, fraction = run, ""
+    if not run.isdigit():
+        number = last_match(_NUMBER, run)
+        if number is None:
+            return OTHER
+        sign = sign if number.start() == 0 else ""
+        whole, _, fraction = number.group().partition(".")
+        whole = re.sub(r"[{},]", "", whole)
+    if sign == _POINT or fraction.strip("0") or len(whole) > MAX_DIGITS:
         return OTHER
-    whole, _, fraction = number.group().partition(".")
-    digits = re.sub(r"[{},]", "", whole)
-    first = number.start() == 0
-    if fraction.strip("0") or len(digits) > MAX_DIGITS or (first and _is_decimal_part(text, start)):
-        return OTHER
-    value = int(digits)
-    return str(-value if first and _is_negative(text, start) else value)
+    return f"{sign if whole.strip('0') else ''}{whole.lstrip('0') or '0'}"
 
 
-def _is_decimal_part(text: str, start: int) -> bool:
-    """``.5``, but not the 5 of ``so...5``."""
-    return text[start - 1 : start] == "." and not re.match(r"[\w.]", text[max(start - 2, 0)])
-
-
-def _is_negative(text: str, start: int) -> bool:
-    """A minus stands before the digits, or before their currency, and is no dash between two."""
+def _sign(text: str, start: int) -> str:
+    """What stands before the digits that begin at ``start``."""
     before = text[max(start - 4, 0) : start]
-    money = re.search(r"\\?[$€£¥₹]$", before)
-    sign = money.start() if money else len(before)
-    if not before[:sign].endswith(tuple(_MINUS)):
-        return False
-    return not re.search(rf"[\w)\]}}{_MINUS}]$", before[: sign - 1])
+    if not before or before[-1] in " \n{(":
+        return ""
+    if _DECIMAL_PART.search(before):
+        return _POINT
+    return "-" if _MINUS.search(before) else ""
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -112,6 +119,7 @@ def after_markers(
     return changes_only(readings)
 
 
+_ANY_DIGIT = re.compile(r"\d", re.ASCII)
 _DENIED = re.compile(r"n't|\s+not\b")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _STEP = re.compile(
@@ -126,7 +134,7 @@ def number_after(window: str) -> str | None:
 
     An equation counts its last side; an expression without a result is :data:`OTHER`.
     """
-    if _DENIED.match(window):
+    if not _ANY_DIGIT.search(window) or _DENIED.match(window):
         return None
     for line in window.split("\n"):
         first = _RUN.search(line)
@@ -139,14 +147,14 @@ def number_after(window: str) -> str | None:
 
 
 def _chain(line: str, first: re.Match[str]) -> str:
-    run, value, is_result = first, _value(line, first.start(), first.end()), True
+    run, value, is_result = first, _run_value(line, first), True
     while True:
         step = _STEP.match(line, run.end())
         following = _RUN.match(line, step.end()) if step else None
         if step is None or following is None:
             break
         is_result = step.group(1) in ("=", "≈", "→", "\\approx")
-        run, value = following, _value(line, following.start(), following.end())
+        run, value = following, _run_value(line, following)
     word = _MULTIPLIER.match(line, run.end())
     if word and (word.group(1).lower() in w.MULTIPLIERS | w.DENOMINATORS):
         return OTHER

@@ -204,9 +204,10 @@ def _last_numbers(text: str, until: int) -> Iterator[Reading]:
         longest = run.start() + LONGEST
         for end in range(run.start() + 1, min(run.end(), longest) + 1):
             # Commas fall out first: "1, 2" and "1,2" are 2 and 12 there.
-            number = last_match(_NUMBER, text[run.start() : end].replace(",", ""))
-            if number is not None:
-                yield Reading(end, _canonical(number.group()))
+            sofar = text[run.start() : end].replace(",", "")
+            number = None if sofar.isdigit() else last_match(_NUMBER, sofar)
+            if number is not None or sofar.isdigit():
+                yield Reading(end, _canonical(number.group() if number else sofar))
         if run.end() > longest:
             yield Reading(longest + 1, None)
 
@@ -226,13 +227,14 @@ _UNITS = re.compile(
     r"|apples?|tiles?|coins?|toys?|sq|square|cubic|acres?)(?![A-Za-z])"
 )
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}|\\[dt]?frac(\d)(\d)")
+_INTEGER = re.compile(r"-?[1-9]\d*|0", re.ASCII)
 _ARITHMETIC = re.compile(r"[\d.+*/()^-]+", re.ASCII)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _number(text: str) -> str | None:
     """The number in canonical form ("72", "72.5"), or None."""
-    if len(text) > LONGEST or not re.search(r"\d", text):
+    if len(text) > LONGEST or not re.search(r"\d", text, re.ASCII):
         return None
     text = re.sub(r"\n\s*", "", text.strip()).removeprefix(":").removesuffix(".").removesuffix("/")
     text = text.strip().rstrip(".")
@@ -255,6 +257,8 @@ def _as_division(match: re.Match[str]) -> str:
 
 
 def _canonical(text: str) -> str | None:
+    if _INTEGER.fullmatch(text):
+        return text
     if not _ARITHMETIC.fullmatch(text):
         return None
     try:

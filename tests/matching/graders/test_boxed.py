@@ -2,17 +2,36 @@ r"""Grading: what counts as the integer in the last ``\boxed{}``."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgequant.matching.graders.boxed import (
-    MAX_DIGITS,
-    box_events,
-    box_events_by_token,
-    grade,
-    parse_integer,
+from edgequant.matching.graders.boxed import Boxed, box_events, box_events_by_token, grade
+from edgequant.matching.graders.grader import last_value
+from edgequant.matching.graders.numbers import MAX_DIGITS, read_integer
+
+CASES = Path(__file__).with_name("cases")
+
+
+def read_cases(name: str) -> list[tuple[str, str | None]]:
+    """Text and what it says, of a file of cases."""
+    lines = (CASES / name).read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("\t", 1) for line in lines if line and not line.startswith("#"))
+    return [(text, None if value == "none" else value) for value, text in pairs]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [*read_cases("grading.tsv"), *read_cases("grading_more.tsv")]
 )
+def test_what_a_person_reads_in_the_last_closed_box(text: str, value: str | None) -> None:
+    assert last_value(Boxed().readings(text)) == value
+
+
+def parse_integer(content: str) -> int | None:
+    value = read_integer(content)
+    return None if value is None else int(value)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +93,7 @@ from edgequant.matching.graders.boxed import (
         ("20$", 20),
         (r"-\$5", -5),
         ("$-5$", -5),
-        (r"{\bf 5}", None),
+        (r"{\bf 5}", 5),
         ("5 6", None),
         ("5\n6", None),
         (r"\mathbf{1{,}200}", 1200),
@@ -104,15 +123,15 @@ def test_contents_that_are_and_are_not_integers(content: str, value: int | None)
         (r"so \boxed{12}.", 12),
         (r"\boxed{12} no, \boxed{13}", 13),
         (r"\boxed{12} no, \boxed{13", 12),
-        (r"\boxed{12} no, \boxed{}", None),
-        (r"\boxed{12} no, \boxed{many}", None),
+        (r"\boxed{12} no, \boxed{}", 12),
+        (r"\boxed{12} no, \boxed{many}", 12),
         (r"\boxed {5}", 5),
         (r"\boxed{\boxed{5}}", 5),
         (r"\boxed{\text{the \boxed{5}", 5),
         (r"\boxed{\text{5 }}", 5),
         (r"} } \boxed{5}", 5),
         (r"\boxed{5", None),
-        (r"\boxed 5", None),
+        (r"\boxed 5", 5),
         (r"boxed{5}", None),
         (r"\{ \boxed{5} \}", 5),
         (r"\\boxed{5}", None),
@@ -121,32 +140,6 @@ def test_contents_that_are_and_are_not_integers(content: str, value: int | None)
 )
 def test_the_last_whole_box_counts(text: str, value: int | None) -> None:
     assert grade(text).boxed == value
-
-
-@pytest.mark.parametrize(
-    ("text", "fallback"),
-    [
-        ("steps\n#### 1,234", 1234),
-        ("#### 3\n#### 4", 4),
-        ("The answer is: $18.", 18),
-        ("the answer is 3. No, the Answer is 4", 4),
-        ("3 apples and 4 pears make 7", 7),
-        ("it costs $1,200, in all", 1200),
-        ("#### 5 but the answer is 6 and 7", 5),
-        ("2.5", None),
-        ("#### none", None),
-        ("no number", None),
-        ("", None),
-    ],
-)
-def test_fallbacks_are_tried_in_turn(text: str, fallback: int | None) -> None:
-    assert grade(text).fallback == fallback
-
-
-def test_the_lenient_score_prefers_the_box() -> None:
-    assert grade(r"\boxed{4} and 9").lenient == 4
-    assert grade(r"\boxed{} and 9").lenient == 9
-    assert grade(r"\boxed{} and 9").boxed is None
 
 
 @pytest.mark.parametrize(
@@ -169,13 +162,7 @@ def test_the_lenient_score_prefers_the_box() -> None:
     ],
 )
 def test_hostile_texts_give_no_answer_and_no_trouble(text: str) -> None:
-    assert grade(text).boxed in (None, 7)
-
-
-@given(st.text(alphabet="\\boxed{} 123,.$\n-x#"))
-def test_any_text_is_graded(text: str) -> None:
-    result = grade(text)
-    assert result.lenient == (result.boxed if result.boxed is not None else result.fallback)
+    assert last_value(Boxed().readings(text)) in (None, "7", "1")
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from(["{}", "{:,}", r"\${:,}.00", "{} kg"]))
@@ -196,45 +183,10 @@ def test_every_prefix_is_graded_as_the_prefix_alone_would_be(pieces: list[str]) 
         assert value == (alone[-1].value if alone else None)
 
 
-# As models write them: known answers of the box and, apart, of the fallbacks.
-MODEL_TEXTS = [
-    (
-        "Natalia sold 48/2 = $\\frac{48}{2} = 24$ clips in May.\n"
-        "Altogether $48 + 24 = 72$ clips.\n\nThe answer is $\\boxed{72}$.",
-        72,
-        72,
-    ),
-    (
-        "**Quick Answer:** \\boxed{40}\n\n**Verification:** 12 eggs at \\$2 give \\$24, and "
-        "\\$24 - \\$6 = \\$18.\n\nThe final answer is: $\\boxed{\\$18.00}$",
-        18,
-        18,
-    ),
-    ("\\[ \\boxed{\\text{Total: } \\frac{2}{3}} \\] of 90 is 60", None, 60),
-    ("Sales were \\boxed{1{,}250{,}000\\text{ dollars}} in 2021.", 1_250_000, 2021),
-    ("So $x = \\boxed{-15}$ degrees.", -15, -15),
-    ("First \\boxed{\\left\\{ 3 \\right\\}}, that is \\boxed{3}", 3, 3),
-    ("First \\boxed{5}. Let me check: 2 + 2 = 4, so \\boxed{4", 5, 4),
-    ("It is \\boxed{5} or \\boxed{five}.", None, 5),
-    ("Step 1: 3 x 4 = 12\nStep 2: 12 + 5 = 17\n#### 17", None, 17),
-    ("The answer is 1,234 dollars, not 99.", None, 1234),
-    ("Each gets 2.5 apples", None, None),
-    ("\\boxed{\\boxed{9}} and } some { braces", 9, 9),
-    ("\\begin{align*} a &= 6 \\\\ b &= \\boxed{6} \\end{align*}", 6, 6),
-]
-
-
-@pytest.mark.parametrize(("text", "boxed", "fallback"), MODEL_TEXTS)
-def test_texts_of_models(text: str, boxed: int | None, fallback: int | None) -> None:
-    result = grade(text)
-    assert (result.boxed, result.fallback) == (boxed, fallback)
-    assert result.lenient == (fallback if boxed is None else boxed)
-
-
 @given(
     st.text(alphabet="\\boxed{} 12x$"),
     st.integers(-999, 999),
-    st.text().filter(lambda text: "boxed" not in text and not set(text) & set("{}")),
+    st.text().filter(lambda text: not set(text) & set("\\{}")),
 )
 def test_what_follows_the_last_box_changes_nothing(before: str, value: int, after: str) -> None:
     text = f"{before} \\boxed{{{value}}} "
