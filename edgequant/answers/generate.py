@@ -214,6 +214,26 @@ def _without_failures(artefact: Artefact) -> bool:
     return not failed
 
 
+def answer_bounds(
+    asked: Sequence[tuple[Prompt, Question]], strategies: Sequence[Strategy], max_tokens: int
+) -> list[tuple[int, int]]:
+    """For a question in a prompt, how many answers a mirror is asked for, and their tokens at most.
+
+    Turns that several strategies ask with the same limit are counted once.
+
+    Raises:
+        PromptError: a prompt cannot be asked in one of the strategies.
+    """
+    bounds = []
+    for prompt, question in asked:
+        requests = [r for s in strategies for r in s.requests(prompt, question, max_tokens)]
+        turns = {(sha256_json(r.messages), r.max_tokens) for r in requests}
+        more = [r.closing.max_tokens for r in requests if r.closing is not None]
+        tokens = sum(limit for _, limit in turns) + sum(more)
+        bounds.append((len(turns) + len(more), tokens))
+    return bounds
+
+
 def _recipe(
     models: Sequence[ModelFile],
     mirrors: MirrorPool,

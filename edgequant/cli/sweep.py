@@ -40,34 +40,43 @@ def command(
 
 
 def plan_and_print(experiment: str, *, board: str | None, as_json: bool) -> None:
-    """Say which stages would run; nothing is run."""
+    """Say which stages would run, and what all of it comes to; nothing is run."""
+    from edgequant.cli.sweep_output import print_estimate
+    from edgequant.experiment.estimate import estimate
     from edgequant.experiment.sweep import plan_sweep
 
     loaded, _ = _load(experiment, board)
-    planned = plan_sweep(loaded)
+    known = estimate(loaded)
+    # Without its model or questions nothing can be said of a stage, but much of the whole.
+    planned = [] if known.missing else plan_sweep(loaded)
     if as_json:
         print_json(
-            [
-                {
-                    "stage": p.stage.name,
-                    "title": p.stage.title,
-                    "place": p.stage.place,
-                    "needs": [needed.name for needed in p.stage.needs],
-                    "state": p.state,
-                    "key": p.key,
-                    "cost": p.cost,
-                }
-                for p in planned
-            ]
+            {
+                "stages": [
+                    {
+                        "stage": p.stage.name,
+                        "title": p.stage.title,
+                        "place": p.stage.place,
+                        "needs": [needed.name for needed in p.stage.needs],
+                        "state": p.state,
+                        "key": p.key,
+                        "cost": p.cost,
+                    }
+                    for p in planned
+                ],
+                "estimate": known.as_dict(),
+            }
         )
         return
-    print_table(
-        ["stage", "where", "state", "key", "cost"],
-        [(p.stage.title, p.stage.place, p.state, p.key or None, p.cost) for p in planned],
-        title=loaded.name,
-    )
-    waiting = sum(p.state == "would run" for p in planned)
-    echo(f"{waiting} of {len(planned)} stages would run")
+    if planned:
+        print_table(
+            ["stage", "where", "state", "key", "cost"],
+            [(p.stage.title, p.stage.place, p.state, p.key or None, p.cost) for p in planned],
+            title=loaded.name,
+        )
+        waiting = sum(p.state == "would run" for p in planned)
+        echo(f"{waiting} of {len(planned)} stages would run")
+    print_estimate(known)
 
 
 def run_and_print(

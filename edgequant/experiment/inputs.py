@@ -39,6 +39,15 @@ class Inputs:
     task_prompts: Mapping[str, tuple[str, ...]]
     """Names of the prompts of tasks that are not asked in all of them."""
 
+    def asked(self) -> list[tuple[Prompt, Question]]:
+        """Each question in each prompt that asks it."""
+        return [
+            (prompt, question)
+            for prompt in self.prompts
+            for question in self.questions
+            if prompt.name in self.task_prompts.get(question.task or "", (prompt.name,))
+        ]
+
     @property
     def variant_names(self) -> tuple[str, ...]:
         """Of what is made, or of the files."""
@@ -64,14 +73,11 @@ def read_inputs(experiment: Experiment) -> Inputs:
         )
     loaded = {name: load_prompt(name) for name in evaluation.all_prompts}
     prompts = tuple(loaded.values())
-    for prompt in prompts:
-        for strategy in evaluation.strategies:
-            strategy.requests(prompt, "", evaluation.max_tokens)  # Refuses what cannot be asked.
     profile = load_profile(experiment.board.name)
     clock = clock_of(profile, experiment.measure.clock)
     settings = MeasureSettings(**experiment.measure.model_dump(exclude={"clock"}))
     settings.check(profile, clock)
-    return Inputs(
+    inputs = Inputs(
         folder=folder,
         files=model.files,
         variants=model.variants(),
@@ -87,6 +93,10 @@ def read_inputs(experiment: Experiment) -> Inputs:
             if task.prompts
         },
     )
+    for prompt, question in inputs.asked():
+        for strategy in evaluation.strategies:
+            strategy.requests(prompt, question, evaluation.max_tokens)  # Refuses what cannot be.
+    return inputs
 
 
 def _questions(evaluation: EvaluationSection) -> tuple[Question, ...]:

@@ -244,7 +244,7 @@ class _Drawing:
         return _cheap(Stage("prompt", title, render, (host, models)))
 
     def _answers(self, host: Stage[Build], models: Stage[ModelSet]) -> Stage[Answers]:
-        from edgequant.answers.generate import find_answers, generate
+        from edgequant.answers.generate import answer_bounds, find_answers, generate
         from edgequant.answers.mirrors.registry import make_mirrors
 
         inputs, evaluation = self._inputs, self._experiment.evaluation
@@ -275,13 +275,11 @@ class _Drawing:
             return outcome_if_found(find_answers(**arguments(results)))
 
         def cost(results: Results) -> str:
-            requests = sum(
-                len(strategy.requests(prompt, "", evaluation.max_tokens))
-                for prompt in inputs.prompts
-                for strategy in evaluation.strategies
-            )
-            count = requests * questions * len(inputs.variant_names)
-            return f"{count} answers of at most {evaluation.max_tokens} tokens, as far as not kept"
+            bounds = answer_bounds(inputs.asked(), evaluation.strategies, evaluation.max_tokens)
+            variants = len(inputs.variant_names)
+            count = sum(answers for answers, _ in bounds) * variants
+            tokens = sum(tokens for _, tokens in bounds) * variants
+            return f"{count:,} generations, {tokens:,} tokens at most, as far as not kept"
 
         return Stage(
             name="answers",
