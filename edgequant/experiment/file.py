@@ -23,7 +23,10 @@ from edgequant.core.errors import ExperimentError, QuantizationError
 from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
 from edgequant.core.toml_file import read_toml_model, require_data_file
 from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
+from edgequant.matching.composite import CompositeSection
 from edgequant.models.variant import Variant
+
+BASE_TYPES = ("F16", "BF16")
 
 
 def _known_cache_type(name: str) -> str:
@@ -185,6 +188,8 @@ class EvaluationSection(Section):
     max_tokens: PositiveInt = 1024
     """Where an answer without a limit is stopped all the same."""
     wrapper: Literal["template", "chatml"] = "template"
+    composite: CompositeSection | None = None
+    """Weights of the composite score, for experiments that score each variant against 16 bits."""
 
     @property
     def question_files(self) -> dict[str, Path]:
@@ -264,6 +269,23 @@ class Experiment(Section):
     time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""
     what_if: list[WhatIf] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _composite_has_a_base(self) -> Experiment:
+        if self.evaluation.composite is not None and self.composite_base is None:
+            raise ValueError(
+                "evaluation.composite sets all variants against the 16-bit one: add F16 or BF16 "
+                "to the variants, or name another as its base"
+            )
+        return self
+
+    @property
+    def composite_base(self) -> str | None:
+        """The variant that the composite score sets all against; None: there is none."""
+        names = [*self.model.types, *(v.name for v in self.model.variant), *self.model.files]
+        section = self.evaluation.composite
+        wanted = BASE_TYPES if section is None or section.base is None else (section.base,)
+        return next((name for name in wanted if name in names), None)
 
 
 def load_experiment(name_or_path: str) -> tuple[Experiment, Path]:
