@@ -12,6 +12,7 @@ from edgequant.answers.prompts import Message
 from edgequant.models.model_file import ModelFile
 
 SEED = 0
+MAX_TOKEN_ID = 2**31 - 1
 
 StopReason = Literal["eos", "limit", "failed"]
 """Ended by itself, cut off, or given up on: a completion is never the last."""
