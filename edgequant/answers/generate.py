@@ -126,6 +126,9 @@ def generate(
         draft.manifest.details["answers"] = len(rows)
         failed = sum(row.answer is not None and row.answer.failed for row in rows)
         draft.manifest.details["failed_answers"] = failed
+        counted = sum(row.answer is not None and row.answer.counted for row in rows)
+        draft.manifest.details["counted_token_ids"] = counted
+        draft.manifest.details["mirrors"] = dict(mirrors.details)
         if failed:
             say(f"{failed} of {len(rows)} answers could not be had: they count as wrong.")
 

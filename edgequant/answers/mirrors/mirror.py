@@ -35,6 +35,8 @@ class Completion:
     prompt_seconds: float | None
     """None: the server does not tell."""
     decode_seconds: float | None
+    counted: bool = False
+    """The ids are not the server's own: its text was tokenized here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,11 @@ class MirrorPool(Protocol):
     @property
     def columns(self) -> Mapping[str, object]:
         """What every row of answers says of its mirror: ``slots`` and ``prompt_cache``."""
+        ...
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What the manifest of answers says of the mirrors, once they have answered."""
         ...
 
     def open(

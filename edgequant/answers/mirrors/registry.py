@@ -10,6 +10,7 @@ from typing import Any
 
 from edgequant.answers.mirrors.llama_server.pool import LlamaServers
 from edgequant.answers.mirrors.mirror import MirrorPool
+from edgequant.answers.mirrors.openai.pool import OpenAiServers
 from edgequant.core.errors import ExperimentError
 from edgequant.models.steps.step import HostBuild
 
@@ -17,7 +18,10 @@ ENTRY_POINTS = "edgequant.mirrors"
 """Group of entry points; each names what makes a pool from a host build and settings."""
 MakePool = Callable[..., MirrorPool]
 """Called with this machine's build, and with the settings by their names."""
-BUILT_IN: Mapping[str, MakePool] = {"llama-server": LlamaServers.of_host}
+BUILT_IN: Mapping[str, MakePool] = {
+    "llama-server": LlamaServers.of_host,
+    "openai": OpenAiServers.of_host,
+}
 
 
 @functools.cache

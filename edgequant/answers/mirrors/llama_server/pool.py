@@ -90,6 +90,11 @@ class LlamaServers:
         """See :attr:`edgequant.answers.mirrors.mirror.MirrorPool.columns`."""
         return {"slots": self.policy.slots, "prompt_cache": self.policy.prompt_cache}
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """See :attr:`edgequant.answers.mirrors.mirror.MirrorPool.details`."""
+        return {"kind": PROGRAM, "token_ids": "the server's own"}
+
     @contextlib.contextmanager
     def open(self, model: ModelFile, *, wanted: int, logs: Path) -> Iterator[Sequence[LlamaServer]]:
         """See :meth:`edgequant.answers.mirrors.mirror.MirrorPool.open`; they load side by side."""
