@@ -7,11 +7,13 @@ here every request becomes one answer. Right answers play no part: grading joins
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgequant.answers.agreement import Pair, agreement, sample
 from edgequant.answers.cache import (
     FORMAT as CACHE_FORMAT,
 )
@@ -21,12 +23,12 @@ from edgequant.answers.cache import (
     answer_key,
     cache_file,
 )
-from edgequant.answers.mirrors.mirror import SAMPLING, MirrorPool
+from edgequant.answers.mirrors.mirror import SAMPLING, ComparedPool, MirrorPool
 from edgequant.answers.prompts import CHATML_END, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
 from edgequant.answers.strategies.strategy import Request, Strategy
 from edgequant.answers.strategies.truncate import Truncate
-from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
+from edgequant.answers.table import ANSWERS_NAME, FORMAT, REFERENCE_NAME, Answers
 from edgequant.answers.work import Had, Wanted, work
 from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import ExperimentError
@@ -123,6 +125,8 @@ def generate(
                     rows += _ask_model(shared, model, jobs, bar)
             bar.describe("Answers")
         _write(rows, mirrors, draft.folder / ANSWERS_NAME)
+        if isinstance(mirrors, ComparedPool):
+            draft.manifest.details["reference"] = _compare(shared, mirrors, models, rows, draft)
         draft.manifest.details["answers"] = len(rows)
         failed = sum(row.answer is not None and row.answer.failed for row in rows)
         draft.manifest.details["failed_answers"] = failed
@@ -187,6 +191,8 @@ def _recipe(
         "wrapper": wrapper,
         "sampling": SAMPLING,
     }
+    if isinstance(mirrors, ComparedPool):
+        parameters["compare"] = mirrors.compare
     return Recipe(STAGE, inputs, parameters, identity.llama_cpp_commit)
 
 
@@ -310,6 +316,38 @@ def _take(shared: _Experiment, row: _Row, had: Had, cache: AnswerCache) -> None:
     if not had.answer.failed:
         key = answer_key(had.prompt, row.job.request.max_tokens, shared.stop)
         cache.put(key, had.answer)
+
+
+def _compare(
+    shared: _Experiment,
+    mirrors: ComparedPool,
+    models: Sequence[ModelFile],
+    rows: Sequence[_Row],
+    draft: ArtefactDraft,
+) -> dict[str, object]:
+    """Ask some of the questions in reference mode, too: its rows are kept, agreement is counted."""
+    questions = list({row.job.question.id: row.job.question for row in rows}.values())
+    chosen = {question.id for question in sample(questions, mirrors.compare)}
+    both = [row for row in rows if row.job.question.id in chosen]
+    reference = replace(shared, mirrors=mirrors.reference)
+    again: list[_Row] = []
+    with task("Answers in reference mode", total=len(both)) as bar:
+        for model in models:
+            jobs = [row.job for row in both if row.model is model]
+            with draft.timed(f"{model.name} in reference mode"):
+                again += _ask_model(reference, model, jobs, bar)
+    _write(again, mirrors.reference, draft.folder / REFERENCE_NAME)
+    return agreement(filter(None, itertools.starmap(_pair, zip(both, again, strict=True))))
+
+
+def _pair(one: _Row, other: _Row) -> Pair | None:
+    assert one.answer is not None, "every row has been asked"
+    assert other.answer is not None, "every row has been asked"
+    if one.answer.failed or other.answer.failed:
+        return None
+    job = one.job
+    group = (one.model.name, job.prompt.name, job.strategy.name, job.request.budget_tokens)
+    return Pair(group, job.question.id, one.answer.token_ids, other.answer.token_ids)
 
 
 def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:

@@ -18,6 +18,9 @@ from edgequant.models.ready import check_whole_model
 from edgequant.models.steps.merge import find_parts
 from edgequant.models.variant import Variant
 
+NOT_THE_PROBE_S = {"clock", "flash_attention"}
+"""Keys of ``[measure]`` that are no settings of the probe."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -65,7 +68,9 @@ def read_inputs(experiment: Experiment) -> Inputs:
             strategy.requests(prompt, "", evaluation.max_tokens)  # Refuses what cannot be asked.
     profile = load_profile(experiment.board.name)
     clock = clock_of(profile, experiment.measure.clock)
-    settings = MeasureSettings(**experiment.measure.model_dump(exclude={"clock"}))
+    settings = MeasureSettings(
+        **experiment.measure.model_dump(exclude={"clock", "flash_attention"})
+    )
     settings.check(profile, clock)
     return Inputs(
         folder=folder,

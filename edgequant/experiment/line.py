@@ -248,16 +248,20 @@ class _Drawing:
         from edgequant.answers.mirrors.registry import make_mirrors
 
         inputs, evaluation = self._inputs, self._experiment.evaluation
+        mirror, measured = self._experiment.mirror, self._experiment.measure
+        # What is scored is what is measured.
+        configuration = {
+            "cache_type_k": measured.cache_type_k,
+            "cache_type_v": measured.cache_type_v,
+            "flash_attention": measured.flash_attention,
+        }
         questions = len(inputs.questions)
 
         def arguments(results: Results) -> dict[str, Any]:
             return {
                 "models": [*results[models]],
                 "mirrors": make_mirrors(
-                    "llama-server",
-                    results[host],
-                    cache_type_k=self._experiment.measure.cache_type_k,
-                    cache_type_v=self._experiment.measure.cache_type_v,
+                    mirror.kind, results[host], defaults=configuration, **mirror.settings
                 ),
                 "prompts": inputs.prompts,
                 "strategies": evaluation.strategies,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edgequant.answers.prompts import Message
 from edgequant.models.model_file import ModelFile
@@ -131,4 +131,19 @@ class MirrorPool(Protocol):
         Raises:
             MirrorError: none can be had.
         """
+        ...
+
+
+@runtime_checkable
+class ComparedPool(Protocol):
+    """A pool whose answers are not always those of plain greedy decoding, and which shows it."""
+
+    @property
+    def compare(self) -> int:
+        """How many questions are asked of both."""
+        ...
+
+    @property
+    def reference(self) -> MirrorPool:
+        """What its answers are compared with."""
         ...
