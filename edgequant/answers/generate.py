@@ -363,6 +363,7 @@ def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
             "question_sha256": job.question.sha256,
             "rendered_prompt": row.rendered_prompt,
             "token_ids": answer.token_ids,
+            "token_ids_counted": answer.counted,
             "token_texts": answer.token_texts,
             "text": answer.text,
             "stop_reason": answer.stop_reason,

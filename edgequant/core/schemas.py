@@ -88,9 +88,14 @@ ANSWERS = Schema(
         "question_sha256": Column("text", "hex SHA-256 of the question's text"),
         "rendered_prompt": _optional("text", "all that the model was given, as text"),
         "token_ids": Column("integers", "generated tokens, with the one that ended the answer"),
+        "token_ids_counted": _optional(
+            "flag", "the text was tokenized here: the mirror tells no token ids"
+        ),
         "token_texts": Column("texts", "what each token adds to the text"),
         "text": Column("text", "the answer"),
-        "stop_reason": Column("text", "`eos`: ended by itself; `limit`: cut off"),
+        "stop_reason": Column(
+            "text", "`eos`: ended by itself; `limit`: cut off; `failed`: no answer could be had"
+        ),
         "prompt_tokens": Column("integer", "tokens of the prompt"),
         "max_tokens": _optional("integer", "tokens after which it was cut off"),
         "prompt_seconds": _optional("number", "the mirror's seconds for the prompt"),

@@ -179,6 +179,17 @@ class MirrorSection(BaseModel):
         return self
 
 
+class MirrorCheckSection(Section):
+    """Some of the mirror's prompts are answered by a board, too."""
+
+    board: DataFile
+    """Which: a profile's name or path."""
+    prompts: PositiveInt = 4
+    """Of each variant."""
+    tokens: PositiveInt = 48
+    """Of each answer, at most."""
+
+
 class EvaluationSection(Section):
     """Which questions are asked, how, and with which budgets in tokens."""
 
@@ -246,6 +257,7 @@ class Experiment(Section):
     board: BoardSection
     measure: MeasureSection = MeasureSection()
     mirror: MirrorSection = Field(default_factory=MirrorSection)
+    mirror_check: MirrorCheckSection | None = None
     evaluation: EvaluationSection
     time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""

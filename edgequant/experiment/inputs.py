@@ -36,6 +36,8 @@ class Inputs:
     clock: Clock
     settings: MeasureSettings
     predicted: tuple[BoardProfile, ...]
+    checked: BoardProfile | None
+    """The board that the mirror is compared with."""
     prompts: tuple[Prompt, ...]
     questions: tuple[Question, ...]
 
@@ -51,7 +53,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
     Raises:
         EdgequantError: of the class of whatever is missing or wrong.
     """
-    evaluation, model = experiment.evaluation, experiment.model
+    evaluation, model, check = experiment.evaluation, experiment.model, experiment.mirror_check
     folder = None if model.folder is None else check_model_folder(model.folder)
     for path in model.files.values():
         _check_ready_file(path)
@@ -80,6 +82,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
         clock=clock,
         settings=settings,
         predicted=tuple(load_profile(w.board) for w in experiment.what_if if w.board is not None),
+        checked=None if check is None else load_profile(check.board),
         prompts=prompts,
         questions=tuple(load_questions(evaluation.questions, evaluation.limit)),
     )
