@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SerializeAsAny,
     WithJsonSchema,
@@ -149,9 +151,46 @@ class MeasureSection(Section):
     repack: bool = True
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    """Of the mirror; the probe leaves it to llama.cpp, as auto does."""
     clock: Literal["instructions", "host"] = "instructions"
     """Of a virtual board: nanoseconds that count instructions repeat exactly; those of this host
     depend on what else it does. A real board has its own clock."""
+
+
+class MirrorSection(BaseModel):
+    """What answers the questions in the board's place. All other keys are the kind's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    kind: str = "llama-server"
+    """Our own llama-server, any server that speaks OpenAI's protocol, or one of a package's."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The kind's own."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> MirrorSection:
+        from edgequant.answers.mirrors.registry import check_settings
+
+        try:
+            check_settings(self.kind, self.settings)
+        except ExperimentError as error:
+            raise ValueError(error.cause) from error
+        return self
+
+
+class MirrorCheckSection(Section):
+    """Some of the mirror's prompts are answered by a board, too."""
+
+    board: DataFile
+    """Which: a profile's name or path."""
+    prompts: PositiveInt = 4
+    """Of each variant."""
+    tokens: PositiveInt = 48
+    """Of each answer, at most."""
 
 
 class TaskSection(Section):
@@ -265,6 +304,8 @@ class Experiment(Section):
     model: ModelSection
     board: BoardSection
     measure: MeasureSection = MeasureSection()
+    mirror: MirrorSection = Field(default_factory=MirrorSection)
+    mirror_check: MirrorCheckSection | None = None
     evaluation: EvaluationSection
     time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""

@@ -18,6 +18,9 @@ from edgequant.models.ready import check_whole_model
 from edgequant.models.steps.merge import find_parts
 from edgequant.models.variant import Variant
 
+NOT_THE_PROBE_S = {"clock", "flash_attention"}
+"""Keys of ``[measure]`` that are no settings of the probe."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -33,6 +36,8 @@ class Inputs:
     clock: Clock
     settings: MeasureSettings
     predicted: tuple[BoardProfile, ...]
+    checked: BoardProfile | None
+    """The board that the mirror is compared with."""
     prompts: tuple[Prompt, ...]
     questions: tuple[Question, ...]
     """Of all tasks."""
@@ -60,7 +65,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
     Raises:
         EdgequantError: of the class of whatever is missing or wrong.
     """
-    evaluation, model = experiment.evaluation, experiment.model
+    evaluation, model, check = experiment.evaluation, experiment.model, experiment.mirror_check
     folder = None if model.folder is None else check_model_folder(model.folder)
     for path in model.files.values():
         _check_ready_file(path)
@@ -75,7 +80,9 @@ def read_inputs(experiment: Experiment) -> Inputs:
     prompts = tuple(loaded.values())
     profile = load_profile(experiment.board.name)
     clock = clock_of(profile, experiment.measure.clock)
-    settings = MeasureSettings(**experiment.measure.model_dump(exclude={"clock"}))
+    settings = MeasureSettings(
+        **experiment.measure.model_dump(exclude={"clock", "flash_attention"})
+    )
     settings.check(profile, clock)
     inputs = Inputs(
         folder=folder,
@@ -85,6 +92,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
         clock=clock,
         settings=settings,
         predicted=tuple(load_profile(w.board) for w in experiment.what_if if w.board is not None),
+        checked=None if check is None else load_profile(check.board),
         prompts=prompts,
         questions=_questions(evaluation),
         task_prompts={
