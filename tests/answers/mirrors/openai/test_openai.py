@@ -19,6 +19,7 @@ from edgequant.answers.mirrors.openai.pool import OpenAiServers, OpenAiSettings
 from edgequant.answers.mirrors.registry import make_mirrors
 from edgequant.answers.prompts import load_prompt
 from edgequant.answers.questions import Question
+from edgequant.answers.strategies.early_stop import EarlyStop
 from edgequant.answers.strategies.stated import Stated
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import Answers
@@ -29,6 +30,7 @@ from edgequant.core.errors import (
     MirrorGoneError,
     MirrorRefusedError,
 )
+from edgequant.core.tables import records
 from edgequant.models.model_file import ModelFile
 from tests.answers.mirrors.openai.stand_in import END, StandIn, Words, stand_in
 
@@ -300,6 +302,32 @@ def test_turns_are_not_asked_for_what_they_cannot_say(run: Run, questions: list[
         pytest.raises(MirrorRefusedError, match="its own template"),
     ):
         run(pool(server.url), questions, wrapper="chatml")
+
+
+def test_an_answer_is_closed_behind_its_very_tokens(
+    server: StandIn, run: Run, questions: list[Question]
+) -> None:
+    strategy = EarlyStop(budgets=(2,), closing="So: ")
+    frame = run(pool(server.url), questions[:1], strategies=[strategy]).frame()
+    (row,) = records(frame)
+    plain, continued = server.prompts
+    kept = [1, 2]  # w0 w1
+    ids = Words().tokenize(plain, add_special=True)
+    closing = Words().tokenize("So: ", add_special=False)
+    assert continued == [*ids, *kept, *closing]
+    assert row["text"].startswith("w0 w1 So: w0 ")
+    assert row["token_ids"][:6] == [*kept, *closing]
+    assert (row["closing_start"], row["closing_tokens"]) == (2, len(closing))
+    assert row["prompt_tokens"] == len(ids)
+
+
+def test_turns_cannot_be_gone_on_from(run: Run, questions: list[Question]) -> None:
+    with (
+        stand_in(forms={"/v1/chat/completions"}) as server,
+        pytest.raises(MirrorRefusedError, match="takes turns alone") as caught,
+    ):
+        run(pool(server.url), questions, strategies=[EarlyStop(budgets=(2,))])
+    assert "leave out the strategies" in str(caught.value.next_step)
 
 
 def test_a_run_that_is_interrupted_wakes_whoever_waits(server: StandIn, model: Path) -> None:
