@@ -43,6 +43,8 @@ class Answer:
     prompt_seconds: float | None
     """None: the mirror does not tell."""
     decode_seconds: float | None
+    counted: bool = False
+    """The ids are not the mirror's own: its text was tokenized here."""
     closing_start: int | None = None
     """Place of the first token that was put there to close the answer; None: it was not closed."""
     closing_tokens: int | None = None
@@ -76,6 +78,7 @@ def make_answer(completion: Completion, stop: Sequence[str] = ()) -> Answer:
         prompt_tokens=completion.prompt_tokens,
         prompt_seconds=completion.prompt_seconds,
         decode_seconds=completion.decode_seconds,
+        counted=completion.counted,
     )
 
 

@@ -46,6 +46,7 @@ def close(
         token_texts=texts,
         text="".join(texts),
         prompt_tokens=answer.prompt_tokens,
+        counted=answer.counted or more.counted,
         closing_start=kept,
         closing_tokens=len(closing_ids),
     )

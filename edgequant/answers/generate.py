@@ -7,12 +7,14 @@ here every request becomes one answer. Right answers play no part: grading joins
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from edgequant.answers.agreement import Pair, agreement, sample
 from edgequant.answers.cache import (
     FORMAT as CACHE_FORMAT,
 )
@@ -24,12 +26,12 @@ from edgequant.answers.cache import (
     closed_key,
 )
 from edgequant.answers.closing import close, kept_tokens
-from edgequant.answers.mirrors.mirror import SAMPLING, Mirror, MirrorPool
+from edgequant.answers.mirrors.mirror import SAMPLING, ComparedPool, Mirror, MirrorPool
 from edgequant.answers.prompts import CHATML_END, Message, Prompt, Wrapper, chatml
 from edgequant.answers.questions import Question, questions_sha256
 from edgequant.answers.strategies.strategy import Closing, Request, Strategy
 from edgequant.answers.strategies.truncate import Truncate
-from edgequant.answers.table import ANSWERS_NAME, FORMAT, Answers
+from edgequant.answers.table import ANSWERS_NAME, FORMAT, REFERENCE_NAME, Answers
 from edgequant.answers.work import Continuation, Had, Wanted, work
 from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe, Store
 from edgequant.core.errors import ExperimentError
@@ -175,9 +177,14 @@ def generate(
                     rows += _ask_model(shared, model, jobs, bar)
             bar.describe("Answers")
         _write(rows, mirrors, draft.folder / ANSWERS_NAME)
+        if isinstance(mirrors, ComparedPool):
+            draft.manifest.details["reference"] = _compare(shared, mirrors, models, rows, draft)
         draft.manifest.details["answers"] = len(rows)
         failed = sum(row.answer.failed for row in rows)
         draft.manifest.details["failed_answers"] = failed
+        counted = sum(row.answer.counted for row in rows)
+        draft.manifest.details["counted_token_ids"] = counted
+        draft.manifest.details["mirrors"] = dict(mirrors.details)
         if failed:
             say(f"{failed} of {len(rows)} answers could not be had: they count as wrong.")
 
@@ -214,6 +221,26 @@ def _without_failures(artefact: Artefact) -> bool:
     return not failed
 
 
+def answer_bounds(
+    asked: Sequence[tuple[Prompt, Question]], strategies: Sequence[Strategy], max_tokens: int
+) -> list[tuple[int, int]]:
+    """For a question in a prompt, how many answers a mirror is asked for, and their tokens at most.
+
+    Turns that several strategies ask with the same limit are counted once.
+
+    Raises:
+        PromptError: a prompt cannot be asked in one of the strategies.
+    """
+    bounds = []
+    for prompt, question in asked:
+        requests = [r for s in strategies for r in s.requests(prompt, question, max_tokens)]
+        turns = {(sha256_json(r.messages), r.max_tokens) for r in requests}
+        more = [r.closing.max_tokens for r in requests if r.closing is not None]
+        tokens = sum(limit for _, limit in turns) + sum(more)
+        bounds.append((len(turns) + len(more), tokens))
+    return bounds
+
+
 def _recipe(
     models: Sequence[ModelFile],
     mirrors: MirrorPool,
@@ -243,6 +270,8 @@ def _recipe(
         "wrapper": wrapper,
         "sampling": SAMPLING,
     }
+    if isinstance(mirrors, ComparedPool):
+        parameters["compare"] = mirrors.compare
     return Recipe(STAGE, inputs, parameters, identity.llama_cpp_commit)
 
 
@@ -457,6 +486,37 @@ class _Asking:
                 yield had
 
 
+def _compare(
+    shared: _Experiment,
+    mirrors: ComparedPool,
+    models: Sequence[ModelFile],
+    rows: Sequence[_Row],
+    draft: ArtefactDraft,
+) -> dict[str, object]:
+    """Ask some of the questions in reference mode, too: its rows are kept, agreement is counted."""
+    questions = list({row.job.question.id: row.job.question for row in rows}.values())
+    chosen = {question.id for question in sample(questions, mirrors.compare)}
+    both = [row for row in rows if row.job.question.id in chosen]
+    reference = replace(shared, mirrors=mirrors.reference)
+    again: list[_Row] = []
+    with task("Answers in reference mode", total=len(both)) as bar:
+        for model in models:
+            jobs = [row.job for row in both if row.model is model]
+            with draft.timed(f"{model.name} in reference mode"):
+                again += _ask_model(reference, model, jobs, bar)
+    _write(again, mirrors.reference, draft.folder / REFERENCE_NAME)
+    return agreement(filter(None, itertools.starmap(_pair, zip(both, again, strict=True))))
+
+
+def _pair(one: _Row, other: _Row) -> Pair | None:
+    if one.answer.failed or other.answer.failed:
+        return None
+    job = one.job
+    label = job.strategy.label(job.request)
+    group = (one.model.name, job.prompt.name, label, job.request.budget_tokens)
+    return Pair(group, job.question.id, one.answer.token_ids, other.answer.token_ids)
+
+
 def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
     def record(row: _Row) -> dict[str, object]:
         answer, job = row.answer, row.job
@@ -469,6 +529,7 @@ def _write(rows: Sequence[_Row], mirrors: MirrorPool, path: Path) -> None:
             "question_sha256": job.question.sha256,
             "rendered_prompt": row.base.prompt,
             "token_ids": answer.token_ids,
+            "token_ids_counted": answer.counted,
             "token_texts": answer.token_texts,
             "text": answer.text,
             "closing_start": answer.closing_start,

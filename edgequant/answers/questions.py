@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,7 +234,8 @@ def _letters(row: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
         # Some questions number their choices instead: what counts is which one it is.
         key = _text(row, "answerKey")
         if labels.count(key) != 1:
-            raise ValueError(f"'answerKey' is {key!r}, the labels are {', '.join(labels)}")
+            labelled = reprlib.repr(list(labels))
+            raise ValueError(f"'answerKey' is {reprlib.repr(key)}, the labels are {labelled}")
         return texts, key, LETTERS[labels.index(key)]
     texts, answer = _texts(row, "choices"), row.get("answer")
     letters = LETTERS[: len(texts)]
@@ -242,8 +244,8 @@ def _letters(row: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
         return texts, str(answer), letters[answer]
     raise ValueError(
-        f"'answer' is {answer!r}, neither a number from 0 to {len(texts) - 1} nor a letter "
-        f"from A to {letters[-1]}"
+        f"'answer' is {reprlib.repr(answer)}, neither a number from 0 to {len(texts) - 1} nor a "
+        f"letter from A to {letters[-1]}"
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWERS_NAME = ANSWERS.file
+REFERENCE_NAME = "reference.parquet"
+"""Of an artefact from a fast mode: the answers of the reference mode to some of the questions."""
 FORMAT = 3
 """Raised when the table changes; the answers themselves are kept apart, and stay."""
 
@@ -38,6 +40,16 @@ class Answers:
         The columns stand in :data:`edgequant.core.schemas.ANSWERS`.
         """
         return self._frame
+
+    @cached_property
+    def reference(self) -> pd.DataFrame | None:
+        """The same questions, as far as they were asked in reference mode, too; columns as above.
+
+        None where all were asked in no other mode.
+        """
+        if REFERENCE_NAME not in self.artefact.manifest.files:
+            return None
+        return read_table(self.artefact.file(REFERENCE_NAME), ANSWERS)
 
     @cached_property
     def _frame(self) -> pd.DataFrame:

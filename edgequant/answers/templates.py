@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_SOURCE_LENGTH = 100_000
 MAX_RENDERED_LENGTH = 4 << 20
+MAX_MESSAGE_LENGTH = 300
 FILTERS = ("trim", "upper", "lower", "length", "join")
 _NODES = frozenset(
     (
@@ -48,15 +49,15 @@ def check_template(source: str, variables: frozenset[str]) -> frozenset[str]:
         used = frozenset(meta.find_undeclared_variables(tree))
         _compiled(source)
     except TemplateSyntaxError as error:
-        raise ValueError(f"line {error.lineno}: {error.message}") from error
+        raise ValueError(_short(f"line {error.lineno}: {error.message}")) from error
     except (RecursionError, SyntaxError, MemoryError):
         # What Python makes of a text compiled from hundreds of levels.
         raise ValueError("it is nested too deep") from None
     unknown = sorted(used - variables)
     if unknown:
-        raise ValueError(
-            f"no variable {', '.join(unknown)}; there are {', '.join(sorted(variables))}"
-        )
+        there = ", ".join(sorted(variables))
+        missing = _short(", ".join(unknown))
+        raise ValueError(f"no variable {missing}; there are {there}")
     return used
 
 
@@ -77,8 +78,12 @@ def render_template(source: str, values: Mapping[str, object]) -> str:
                 raise ValueError(f"it comes to more than {MAX_RENDERED_LENGTH} characters")
             parts.append(part)
     except (TemplateError, TypeError, ArithmeticError) as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_short(str(error))) from error
     return "".join(parts)
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE_LENGTH else f"{message[:MAX_MESSAGE_LENGTH]} ..."
 
 
 @functools.cache

@@ -98,6 +98,9 @@ ANSWERS = Schema(
         "token_ids": Column(
             "integers", "tokens of the answer, with a closing text's and the one that ended it"
         ),
+        "token_ids_counted": _optional(
+            "flag", "the text was tokenized here: the mirror tells no token ids"
+        ),
         "token_texts": Column("texts", "what each token adds to the text"),
         "text": Column("text", "the answer"),
         "closing_start": _optional("integer", "place of a closing text's first token; empty: none"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SerializeAsAny,
     WithJsonSchema,
@@ -23,7 +25,10 @@ from edgequant.core.errors import ExperimentError, QuantizationError
 from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
 from edgequant.core.toml_file import read_toml_model, require_data_file
 from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
+from edgequant.matching.composite import CompositeSection
 from edgequant.models.variant import Variant
+
+BASE_TYPES = ("F16", "BF16")
 
 
 def _known_cache_type(name: str) -> str:
@@ -146,9 +151,46 @@ class MeasureSection(Section):
     repack: bool = True
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    """Of the mirror; the probe leaves it to llama.cpp, as auto does."""
     clock: Literal["instructions", "host"] = "instructions"
     """Of a virtual board: nanoseconds that count instructions repeat exactly; those of this host
     depend on what else it does. A real board has its own clock."""
+
+
+class MirrorSection(BaseModel):
+    """What answers the questions in the board's place. All other keys are the kind's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    kind: str = "llama-server"
+    """Our own llama-server, any server that speaks OpenAI's protocol, or one of a package's."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The kind's own."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> MirrorSection:
+        from edgequant.answers.mirrors.registry import check_settings
+
+        try:
+            check_settings(self.kind, self.settings)
+        except ExperimentError as error:
+            raise ValueError(error.cause) from error
+        return self
+
+
+class MirrorCheckSection(Section):
+    """Some of the mirror's prompts are answered by a board, too."""
+
+    board: DataFile
+    """Which: a profile's name or path."""
+    prompts: PositiveInt = 4
+    """Of each variant."""
+    tokens: PositiveInt = 48
+    """Of each answer, at most."""
 
 
 class TaskSection(Section):
@@ -185,6 +227,8 @@ class EvaluationSection(Section):
     max_tokens: PositiveInt = 1024
     """Where an answer without a limit is stopped all the same."""
     wrapper: Literal["template", "chatml"] = "template"
+    composite: CompositeSection | None = None
+    """Weights of the composite score, for experiments that score each variant against 16 bits."""
 
     @property
     def question_files(self) -> dict[str, Path]:
@@ -260,10 +304,29 @@ class Experiment(Section):
     model: ModelSection
     board: BoardSection
     measure: MeasureSection = MeasureSection()
+    mirror: MirrorSection = Field(default_factory=MirrorSection)
+    mirror_check: MirrorCheckSection | None = None
     evaluation: EvaluationSection
     time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""
     what_if: list[WhatIf] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _composite_has_a_base(self) -> Experiment:
+        if self.evaluation.composite is not None and self.composite_base is None:
+            raise ValueError(
+                "evaluation.composite sets all variants against the 16-bit one: add F16 or BF16 "
+                "to the variants, or name another as its base"
+            )
+        return self
+
+    @property
+    def composite_base(self) -> str | None:
+        """The variant that the composite score sets all against; None: there is none."""
+        names = [*self.model.types, *(v.name for v in self.model.variant), *self.model.files]
+        section = self.evaluation.composite
+        wanted = BASE_TYPES if section is None or section.base is None else (section.base,)
+        return next((name for name in wanted if name in names), None)
 
 
 def load_experiment(name_or_path: str) -> tuple[Experiment, Path]:

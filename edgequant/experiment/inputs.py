@@ -18,6 +18,9 @@ from edgequant.models.ready import check_whole_model
 from edgequant.models.steps.merge import find_parts
 from edgequant.models.variant import Variant
 
+NOT_THE_PROBE_S = {"clock", "flash_attention"}
+"""Keys of ``[measure]`` that are no settings of the probe."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -33,11 +36,22 @@ class Inputs:
     clock: Clock
     settings: MeasureSettings
     predicted: tuple[BoardProfile, ...]
+    checked: BoardProfile | None
+    """The board that the mirror is compared with."""
     prompts: tuple[Prompt, ...]
     questions: tuple[Question, ...]
     """Of all tasks."""
     task_prompts: Mapping[str, tuple[str, ...]]
     """Names of the prompts of tasks that are not asked in all of them."""
+
+    def asked(self) -> list[tuple[Prompt, Question]]:
+        """Each question in each prompt that asks it."""
+        return [
+            (prompt, question)
+            for prompt in self.prompts
+            for question in self.questions
+            if prompt.name in self.task_prompts.get(question.task or "", (prompt.name,))
+        ]
 
     @property
     def variant_names(self) -> tuple[str, ...]:
@@ -51,7 +65,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
     Raises:
         EdgequantError: of the class of whatever is missing or wrong.
     """
-    evaluation, model = experiment.evaluation, experiment.model
+    evaluation, model, check = experiment.evaluation, experiment.model, experiment.mirror_check
     folder = None if model.folder is None else check_model_folder(model.folder)
     for path in model.files.values():
         _check_ready_file(path)
@@ -64,14 +78,13 @@ def read_inputs(experiment: Experiment) -> Inputs:
         )
     loaded = {name: load_prompt(name) for name in evaluation.all_prompts}
     prompts = tuple(loaded.values())
-    for prompt in prompts:
-        for strategy in evaluation.strategies:
-            strategy.requests(prompt, "", evaluation.max_tokens)  # Refuses what cannot be asked.
     profile = load_profile(experiment.board.name)
     clock = clock_of(profile, experiment.measure.clock)
-    settings = MeasureSettings(**experiment.measure.model_dump(exclude={"clock"}))
+    settings = MeasureSettings(
+        **experiment.measure.model_dump(exclude={"clock", "flash_attention"})
+    )
     settings.check(profile, clock)
-    return Inputs(
+    inputs = Inputs(
         folder=folder,
         files=model.files,
         variants=model.variants(),
@@ -79,6 +92,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
         clock=clock,
         settings=settings,
         predicted=tuple(load_profile(w.board) for w in experiment.what_if if w.board is not None),
+        checked=None if check is None else load_profile(check.board),
         prompts=prompts,
         questions=_questions(evaluation),
         task_prompts={
@@ -87,6 +101,10 @@ def read_inputs(experiment: Experiment) -> Inputs:
             if task.prompts
         },
     )
+    for prompt, question in inputs.asked():
+        for strategy in evaluation.strategies:
+            strategy.requests(prompt, question, evaluation.max_tokens)  # Refuses what cannot be.
+    return inputs
 
 
 def _questions(evaluation: EvaluationSection) -> tuple[Question, ...]:

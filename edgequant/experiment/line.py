@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgequant.answers.table import Answers
     from edgequant.boards.profile import BoardProfile
     from edgequant.build.build import Build
+    from edgequant.experiment.mirror_check import MirrorCheck
     from edgequant.latency.measure import Latency
     from edgequant.latency.pace import Pace
     from edgequant.latency.predict.instructions import Counts, InstructionCounts
@@ -43,6 +44,7 @@ class Line:
     latency: Stage[Latency]
     paces: Stage[list[Pace]]
     matched: Stage[MatchedResult]
+    mirror_check: Stage[MirrorCheck] | None = None
 
 
 def draw_line(experiment: Experiment, inputs: Inputs, store: Store) -> Line:
@@ -108,6 +110,7 @@ class _Drawing:
         }
         paces = self._paces(models, answers, latency, counts)
         matched = self._matched(answers, paces)
+        mirror_check = self._mirror_check(models, answers)
         distinct = list({id(stage): stage for stage in counts.values()}.values())
         stages = [
             *self._builds.values(),
@@ -120,8 +123,19 @@ class _Drawing:
             answers,
             paces,
             matched,
+            *([] if mirror_check is None else [mirror_check]),
         ]
-        return Line(Graph(stages), host, board_build, models, answers, latency, paces, matched)
+        return Line(
+            Graph(stages),
+            host,
+            board_build,
+            models,
+            answers,
+            latency,
+            paces,
+            matched,
+            mirror_check,
+        )
 
     # Builds -----------------------------------------------------------------------------------
 
@@ -244,20 +258,24 @@ class _Drawing:
         return _cheap(Stage("prompt", title, render, (host, models)))
 
     def _answers(self, host: Stage[Build], models: Stage[ModelSet]) -> Stage[Answers]:
-        from edgequant.answers.generate import find_answers, generate
+        from edgequant.answers.generate import answer_bounds, find_answers, generate
         from edgequant.answers.mirrors.registry import make_mirrors
 
         inputs, evaluation = self._inputs, self._experiment.evaluation
+        mirror, measured = self._experiment.mirror, self._experiment.measure
+        # What is scored is what is measured.
+        configuration = {
+            "cache_type_k": measured.cache_type_k,
+            "cache_type_v": measured.cache_type_v,
+            "flash_attention": measured.flash_attention,
+        }
         questions = len(inputs.questions)
 
         def arguments(results: Results) -> dict[str, Any]:
             return {
                 "models": [*results[models]],
                 "mirrors": make_mirrors(
-                    "llama-server",
-                    results[host],
-                    cache_type_k=self._experiment.measure.cache_type_k,
-                    cache_type_v=self._experiment.measure.cache_type_v,
+                    mirror.kind, results[host], defaults=configuration, **mirror.settings
                 ),
                 "prompts": inputs.prompts,
                 "strategies": evaluation.strategies,
@@ -275,13 +293,11 @@ class _Drawing:
             return outcome_if_found(find_answers(**arguments(results)))
 
         def cost(results: Results) -> str:
-            requests = sum(
-                len(strategy.requests(prompt, "", evaluation.max_tokens))
-                for prompt in inputs.prompts
-                for strategy in evaluation.strategies
-            )
-            count = requests * questions * len(inputs.variant_names)
-            return f"{count} answers of at most {evaluation.max_tokens} tokens, as far as not kept"
+            bounds = answer_bounds(inputs.asked(), evaluation.strategies, evaluation.max_tokens)
+            variants = len(inputs.variant_names)
+            count = sum(answers for answers, _ in bounds) * variants
+            tokens = sum(tokens for _, tokens in bounds) * variants
+            return f"{count:,} generations, {tokens:,} tokens at most, as far as not kept"
 
         return Stage(
             name="answers",
@@ -290,6 +306,53 @@ class _Drawing:
             needs=(host, models),
             find=find,
             cost=cost,
+        )
+
+    def _mirror_check(
+        self, models: Stage[ModelSet], answers: Stage[Answers]
+    ) -> Stage[MirrorCheck] | None:
+        from edgequant.boards.session import clock_of, session
+        from edgequant.experiment.mirror_check import Checking, check_mirror, find_mirror_check
+
+        inputs, store = self._inputs, self._store
+        profile, section = inputs.checked, self._experiment.mirror_check
+        if profile is None or section is None:
+            return None
+        clock = clock_of(profile, self._experiment.measure.clock)
+        build = self._build(
+            profile.build.target,
+            f"static binaries for {profile.name}",
+            self._experiment.board.tools,
+        )
+
+        def checking(results: Results) -> Checking:
+            return Checking(
+                profile=profile,
+                clock=clock,
+                build=results[build],
+                models=results[models],
+                answers=results[answers],
+                settings=inputs.settings,
+                section=section,
+            )
+
+        def run(results: Results) -> Outcome[MirrorCheck]:
+            return outcome_of(
+                check_mirror(checking(results), lambda: session(profile, clock), store=store)
+            )
+
+        def find(results: Results) -> Outcome[MirrorCheck] | None:
+            return outcome_if_found(find_mirror_check(checking(results), store=store))
+
+        count = section.prompts * len(inputs.variant_names)
+        return Stage(
+            name="mirror check",
+            title=f"Compare the mirror with {profile.name}",
+            run=run,
+            needs=(build, models, answers),
+            place=place_of(profile, clock),
+            find=find,
+            cost=lambda results: f"{count} answers of at most {section.tokens} tokens",
         )
 
     def _latency(

@@ -11,7 +11,7 @@ from edgequant.models.model_set import ModelSet
 
 
 def measured_prompt(experiment: Experiment, inputs: Inputs, models: ModelSet, library: Path) -> str:
-    """The first question under the first prompt: the same one when more questions are added.
+    """One question under the first prompt: the same one when more questions are drawn.
 
     Rendered in this process, so that the board need not wait for a mirror.
 
@@ -25,10 +25,11 @@ def measured_prompt(experiment: Experiment, inputs: Inputs, models: ModelSet, li
         ConversionError: the model has no chat template, or it refuses the turns.
     """
     evaluation = experiment.evaluation
-    question = inputs.questions[0].question
-    request = evaluation.strategies[0].requests(inputs.prompts[0], question, evaluation.max_tokens)[
-        0
-    ]
+    prompt = inputs.prompts[0]
+    asked = (question for other, question in inputs.asked() if other is prompt)
+    # As questions are drawn: the first of every draw is the first of a larger one.
+    question = min(asked, key=lambda question: question.sha256)
+    request = evaluation.strategies[0].requests(prompt, question, evaluation.max_tokens)[0]
     if evaluation.wrapper == "chatml":
         return chatml(request.messages)
     from edgequant.models.vocabulary import Vocabulary

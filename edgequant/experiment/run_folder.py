@@ -106,6 +106,7 @@ class RunFolder:
         paces: Sequence[Pace],
         matched: MatchedResult,
         stages: Sequence[StageRecord],
+        mirror_check: Mapping[str, object] | None = None,
     ) -> RunManifest:
         """Write everything; the manifest last."""
         from edgequant.core.tables import write_table
@@ -159,7 +160,11 @@ class RunFolder:
                 )
                 for p in prompts
             ],
-            generation={**generation.parameters, **generation.details},
+            generation={
+                **generation.parameters,
+                **generation.details,
+                **({} if mirror_check is None else {"mirror_check": dict(mirror_check)}),
+            },
             match=MatchRecord(
                 mapping=matched.mapping, grader=matched.grader, notes=list(matched.notes)
             ),

@@ -289,7 +289,7 @@ def measure(
     def make(draft: ArtefactDraft) -> None:
         if force:
             draft.drop_work()
-        with _board_lock(store, plan.profile.name):
+        with board_lock(store, plan.profile.name):
             probe, remote_models = deploy_missing(board, models, build, store)
             runs = _Runs(board, plan, draft.work_folder(), probe, remote_models)
             with draft.timed("measure"):
@@ -493,7 +493,7 @@ def _facts(board: Board) -> object:
     return facts.model_dump(mode="json")
 
 
-def _board_lock(store: Store, name: str) -> contextlib.AbstractContextManager[None]:
+def board_lock(store: Store, name: str) -> contextlib.AbstractContextManager[None]:
     """Hold a board: two measurements at once would time each other."""
     path = store.root / STAGE / f"board-{name}.lock"
     return exclusive(path, f"Another measurement runs on {name}: waiting for it to end")

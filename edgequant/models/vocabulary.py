@@ -86,6 +86,39 @@ class Vocabulary:
             )
         return tuple(ids[:count])
 
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return int(self._llama.llama_vocab_n_tokens(self._vocabulary))
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends an answer: of a turn, or else of a text; -1 where there is none."""
+        turn = int(self._llama.llama_vocab_eot(self._vocabulary))
+        return turn if turn >= 0 else int(self._llama.llama_vocab_eos(self._vocabulary))
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+        return bool(self._llama.llama_vocab_is_eog(self._vocabulary, token))
+
+    def piece(self, token: int) -> bytes:
+        """What a token adds to a text; control tokens add nothing.
+
+        Args:
+            token: below :attr:`size`.
+        """
+        if not 0 <= token < self.size:
+            raise ValueError(f"there is no token {token}")
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = self._llama.llama_token_to_piece(
+                self._vocabulary, token, buffer, room, 0, False
+            )
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
     def apply_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text that the model's own chat template makes of some turns, the answer's one open.
 

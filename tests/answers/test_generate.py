@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -14,9 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgequant.answers.agreement import sample
 from edgequant.answers.cache import AnswerCache, cache_file, decode_pieces, make_answer
 from edgequant.answers.generate import find_answers, generate
-from edgequant.answers.mirrors.llama_server.pool import LlamaServers, default_workers
+from edgequant.answers.mirrors.llama_server.pool import (
+    FastLlamaServer,
+    LlamaServers,
+    default_workers,
+)
 from edgequant.answers.mirrors.llama_server.process import ServerPolicy
 from edgequant.answers.mirrors.mirror import Completion, Identity
 from edgequant.answers.prompts import Prompt, load_prompt
@@ -42,7 +47,8 @@ from tests.answers.conftest import write_model
 
 GIGABYTE = 10**9
 Run = Callable[..., Answers]
-POLICY = ("context", "threads", "cache_type_k")
+POLICY = ("context", "threads", "cache_type_k", "flash_attention", "slots", "prompt_cache")
+FAST: dict[str, object] = {"kind": FastLlamaServer, "slots": 4, "prompt_cache": True}
 
 
 @pytest.fixture
@@ -81,7 +87,8 @@ def run(
         values = {**defaults, **changes}
         named = cast(dict[str, Path], values.pop("models"))
         policy = {key: values.pop(key) for key in POLICY if key in values}
-        values["mirrors"] = LlamaServers(
+        kind = cast(type[LlamaServers], values.pop("kind", LlamaServers))
+        values["mirrors"] = kind(
             values.pop("server_binary"),  # type: ignore[arg-type]
             values.pop("llama_cpp_commit"),  # type: ignore[arg-type]
             ServerPolicy(**policy),  # type: ignore[arg-type]
@@ -183,6 +190,7 @@ def test_what_can_change_an_answer_is_asked_anew(
         {"context": 2048},
         {"threads": 2},
         {"cache_type_k": "q8_0"},
+        {"flash_attention": "off"},
         {"wrapper": "chatml"},
         {"models": {"Q8_0": write_model(tmp_path / "changed.gguf", name="changed")}},
     ):
@@ -274,7 +282,15 @@ def test_kept_answers_that_are_damaged_are_not_trusted(run: Run, tmp_path: Path)
 def test_answers_kept_by_the_first_releases_are_found() -> None:
     policy = ServerPolicy()
     identity = Identity({"policy": policy.as_dict()}, {"llama-server": "b" * 64}, "0c1e57098")
-    was = sha256_json([1, "a" * 64, "0c1e57098", "b" * 64, policy.as_dict()])
+    then = {
+        "slots": 1,
+        "prompt_cache": False,
+        "threads": 1,
+        "context": 4096,
+        "cache_type_k": "f16",
+        "cache_type_v": "f16",
+    }
+    was = sha256_json([1, "a" * 64, "0c1e57098", "b" * 64, then])
     assert cache_file(Path(), model_sha256="a" * 64, identity=identity).stem == was[:24]
 
 
@@ -302,6 +318,62 @@ def test_a_text_that_ends_an_answer_is_no_part_of_it() -> None:
     assert answer.token_texts == ["Six.", "", "", ""]
     assert answer.token_ids == [7, 8, 9, 10], "they took their time, so they count"
     assert make_answer(completion).text == "Six.<|im_end|>"
+
+
+def test_the_fast_mode_is_compared_with_the_reference(
+    run: Run,
+    requests: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "drift")
+    many = [Question(f"{n:04d}-aaaaaaaa", f"What is {n}?", str(n), "") for n in range(40)]
+    other = write_model(tmp_path / "Q2_K.gguf", name="other")
+    models = {"Q2_K": other, "Q8_0": model}
+    answers = run(models=models, questions=many, workers=None, **FAST)
+    frame, reference = answers.frame(), answers.reference
+    assert reference is not None
+    assert (len(frame), len(reference)) == (2 * 2 * 40, 2 * 2 * 32)
+    assert (frame["slots"] == 4).all()
+    assert frame["prompt_cache"].all()
+    assert (reference["slots"] == 1).all()
+    assert not reference["prompt_cache"].any()
+    key = ["quantization", "prompt", "strategy", "budget_tokens", "question_id"]
+    joined = reference.merge(frame, on=key, suffixes=("", "_fast"), validate="one_to_one")
+    assert len(joined) == len(reference)
+    same = [
+        [*a] == [*b] for a, b in zip(joined["token_ids"], joined["token_ids_fast"], strict=True)
+    ]
+    found = cast(dict[str, Any], answers.artefact.manifest.details["reference"])
+    assert (found["answers"], found["same"]) == (128, sum(same))
+    assert 0 < sum(same) < 128
+    assert len(found["different"]) == 128 - sum(same)
+    assert {entry["common_tokens"] for entry in found["different"]} == {3}
+    assert sum(group["answers"] for group in found["groups"]) == 128
+    assert len(found["groups"]) == 4
+    count = asked(requests)
+    assert count == 160 + 128
+    run(models=models, questions=many, workers=None)
+    assert asked(requests) == count + 32, "answers of the reference mode are kept as its own"
+
+
+def test_with_few_questions_all_are_compared(run: Run, questions: list[Question]) -> None:
+    answers = run(workers=None, **FAST)
+    assert answers.reference is not None
+    assert len(answers.reference) == len(answers.frame()) == 10
+    found = cast(dict[str, Any], answers.artefact.manifest.details["reference"])
+    assert (found["same"], found["share_of_tokens"], found["different"]) == (10, 1.0, [])
+    assert run(workers=None).reference is None
+
+
+def test_what_is_compared_is_chosen_by_hash_and_stays() -> None:
+    many = [Question(f"{n:04d}-aaaaaaaa", "", str(n), "") for n in range(100)]
+    chosen = sample(many, 32)
+    assert len(chosen) == 32
+    assert chosen == [q for q in many if q in chosen], "in their order"
+    assert len({*sample(many[:90], 32)} & {*chosen}) >= 32 - 10
+    assert sample(many[:5], 32) == many[:5]
 
 
 def test_a_folder_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:

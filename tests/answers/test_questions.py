@@ -200,12 +200,15 @@ def test_each_form_is_told_by_its_columns(
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"answerKey": "E"}, "'answerKey' is 'E', the labels are A, B, C"),
+        ({"answerKey": "E"}, "'answerKey' is 'E', the labels are ['A', 'B', 'C']"),
         ({"answerKey": None}, "no text under 'answerKey'"),
         ({"choices": ["a", "b"]}, "no 'text' and 'label' under 'choices'"),
         ({"choices": {"text": ["a", "b"]}}, "no list of texts under 'label'"),
         ({"choices": {"text": ["a", "b"], "label": ["A"]}}, "1 choices under 'label'"),
-        ({"choices": {"text": ["a", "b"], "label": ["A", "A"]}, "answerKey": "A"}, "labels are A"),
+        (
+            {"choices": {"text": ["a", "b"], "label": ["A", "A"]}, "answerKey": "A"},
+            "labels are ['A'",
+        ),
         ({"choices": {"text": ["a", "b", "c"], "label": ["A", "B"]}}, "3 texts and 2 labels"),
         ({"question": ""}, "the question is empty"),
     ],

@@ -71,7 +71,7 @@ def test_lists_stay_in_arrow(tmp_path: Path) -> None:
     row = dict.fromkeys(ANSWERS.columns, "x") | {
         "budget_tokens": None, "token_ids": [1, 2], "token_texts": ["a", ""], "prompt_tokens": 3,
         "max_tokens": 4, "prompt_seconds": 0.1, "decode_seconds": 0.2, "slots": 1,
-        "prompt_cache": False, "closing_start": 1, "closing_tokens": 1,
+        "prompt_cache": False, "closing_start": 1, "closing_tokens": 1, "token_ids_counted": False,
     }  # fmt: skip
     write_table(make_table([row], ANSWERS), tmp_path / "a.parquet", ANSWERS)
     table = read_table(tmp_path / "a.parquet", ANSWERS)

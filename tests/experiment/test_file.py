@@ -135,6 +135,20 @@ def test_prompts_are_needed_by_who_has_none(tmp_path: Path) -> None:
     assert evaluation.all_prompts == ("aav", "choice")
 
 
+def test_a_composite_score_needs_a_16_bit_variant(tmp_path: Path) -> None:
+    text = MINIMAL + "[evaluation.composite]\naccuracy = 1\n"
+    with pytest.raises(ExperimentError, match="add F16 or BF16"):
+        load_experiment(write(tmp_path, text))
+    with pytest.raises(ExperimentError, match="add F16 or BF16"):
+        load_experiment(write(tmp_path, text + 'base = "Q4_0"\n'))
+    assert load_experiment(write(tmp_path, text + 'base = "Q8_0"\n'))[0].composite_base == "Q8_0"
+    text = text.replace('"Q8_0"]', '"Q8_0", "BF16"]')
+    assert load_experiment(write(tmp_path, text))[0].composite_base == "BF16"
+    zero = "accuracy = 0\ncompression = 0\nttft = 0\ntpot = 0"
+    with pytest.raises(ExperimentError, match="all weights are 0"):
+        load_experiment(write(tmp_path, text.replace("accuracy = 1", zero)))
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ExperimentError) as caught:
         load_experiment("no-such-experiment")

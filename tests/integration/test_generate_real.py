@@ -44,7 +44,7 @@ ask(Path(sys.argv[1]), Path(sys.argv[2]))
 
 def ask(folder: Path, server: Path) -> Answers:
     """All answers of a small experiment, kept below a folder."""
-    questions = [Question(f"{n:04d}-aaaaaaaa", f"{n} + {n}?", 2 * n, "") for n in range(COUNT)]
+    questions = [Question(f"{n:04d}-aaaaaaaa", f"{n} + {n}?", str(2 * n), "") for n in range(COUNT)]
     return generate(
         [ModelFile.of_path("F32", folder / "tiny.gguf")],
         mirrors=LlamaServers(server, "0c1e57098", workers=2),

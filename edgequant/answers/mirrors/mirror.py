@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edgequant.answers.prompts import Message
 from edgequant.models.model_file import ModelFile
 
 SEED = 0
+MAX_TOKEN_ID = 2**31 - 1
 
 StopReason = Literal["eos", "limit", "failed"]
 """Ended by itself, cut off, or given up on: a completion is never the last."""
@@ -34,6 +35,8 @@ class Completion:
     prompt_seconds: float | None
     """None: the server does not tell."""
     decode_seconds: float | None
+    counted: bool = False
+    """The ids are not the server's own: its text was tokenized here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,11 @@ class MirrorPool(Protocol):
         """What every row of answers says of its mirror: ``slots`` and ``prompt_cache``."""
         ...
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What the manifest of answers says of the mirrors, once they have answered."""
+        ...
+
     def open(
         self, model: ModelFile, *, wanted: int, logs: Path
     ) -> AbstractContextManager[Sequence[Mirror]]:
@@ -135,4 +143,19 @@ class MirrorPool(Protocol):
         Raises:
             MirrorError: none can be had.
         """
+        ...
+
+
+@runtime_checkable
+class ComparedPool(Protocol):
+    """A pool whose answers are not always those of plain greedy decoding, and which shows it."""
+
+    @property
+    def compare(self) -> int:
+        """How many questions are asked of both."""
+        ...
+
+    @property
+    def reference(self) -> MirrorPool:
+        """What its answers are compared with."""
         ...

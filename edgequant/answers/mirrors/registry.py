@@ -6,18 +6,23 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from edgequant.answers.mirrors.llama_server.pool import LlamaServers
 from edgequant.answers.mirrors.mirror import MirrorPool
+from edgequant.answers.mirrors.openai.pool import OpenAiServers
 from edgequant.core.errors import ExperimentError
-from edgequant.models.steps.step import HostBuild
+from edgequant.models.steps.step import HostBuild, HostSource
 
 ENTRY_POINTS = "edgequant.mirrors"
 """Group of entry points; each names what makes a pool from a host build and settings."""
 MakePool = Callable[..., MirrorPool]
 """Called with this machine's build, and with the settings by their names."""
-BUILT_IN: Mapping[str, MakePool] = {"llama-server": LlamaServers.of_host}
+BUILT_IN: Mapping[str, MakePool] = {
+    "llama-server": LlamaServers.of_host,
+    "openai": OpenAiServers.of_host,
+}
 
 
 @functools.cache
@@ -38,20 +43,67 @@ def mirror_kinds() -> Mapping[str, MakePool]:
     return found
 
 
-def make_mirrors(name: str, host: HostBuild, **settings: Any) -> MirrorPool:
+def make_mirrors(
+    name: str, host: HostBuild, *, defaults: Mapping[str, Any] | None = None, **settings: Any
+) -> MirrorPool:
     """The mirrors of a kind.
+
+    Args:
+        name: the kind.
+        host: this machine's build.
+        defaults: settings of the whole experiment, given to kinds that know them.
+        settings: its own.
 
     Raises:
         ExperimentError: there is no such kind, or a setting is wrong or missing.
     """
+    known = _kind(name)
+    parameters = inspect.signature(known).parameters.values()
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    names = {p.name for p in parameters}
+    given = {k: v for k, v in (defaults or {}).items() if takes_all or k in names}
+    given |= settings
+    try:
+        inspect.signature(known).bind(host, **given)
+    except TypeError as error:
+        raise ExperimentError(f"mirror {name}: {error}") from error
+    return known(host, **given)
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """See that mirrors can be made with some settings, as far as that can be told without a build.
+
+    Raises:
+        ExperimentError: as :func:`make_mirrors`.
+    """
+    if _kind(name) is BUILT_IN.get(name):
+        make_mirrors(name, _NoHost(), **settings)
+        return
+    try:
+        inspect.signature(_kind(name)).bind(None, **settings)
+    except TypeError as error:
+        raise ExperimentError(f"mirror {name}: {error}") from error
+
+
+def _kind(name: str) -> MakePool:
     known = mirror_kinds()
     if name not in known:
         raise ExperimentError(
             f"no mirror {name!r}; there are {', '.join(known)}",
             next_step="install the package that brings it, or correct the name",
         )
-    try:
-        inspect.signature(known[name]).bind(host, **settings)
-    except TypeError as error:
-        raise ExperimentError(f"mirror {name}: {error}") from error
-    return known[name](host, **settings)
+    return known[name]
+
+
+class _NoHost:
+    """Stands for a build that is not there yet: our own kinds look at none before they open."""
+
+    llama_cpp_commit = ""
+    library = Path()
+
+    @property
+    def source(self) -> HostSource:
+        raise AssertionError("no kind of ours needs the source")
+
+    def binary(self, name: str) -> Path:
+        return Path(name)

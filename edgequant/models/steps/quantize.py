@@ -107,12 +107,23 @@ def parse_fallbacks(lines: Sequence[str]) -> list[Fallback]:
 
 def expected_bytes(base: GgufInfo, quantization: str) -> int:
     """An upper estimate of a quantized file's size, for the check of the disk."""
-    bits = {"F32": 32.0, "F16": 16.0, "BF16": 16.0}.get(quantization)
-    if bits is None:
-        digit = re.search(r"\d", quantization)
-        bits = (int(digit[0]) if digit else 16) + 1.5
     # Small models keep a larger share in embeddings of more bits.
-    return int(base.parameter_count * bits / 8 * 1.25) + (base.data_offset or 0)
+    size = quantized_bytes(base.parameter_count, bits_of(quantization))
+    return int(size * 1.25) + (base.data_offset or 0)
+
+
+def bits_of(quantization: str) -> float:
+    """About how many bits a weight takes, rather more than fewer."""
+    bits = {"F32": 32.0, "F16": 16.0, "BF16": 16.0}.get(quantization)
+    if bits is not None:
+        return bits
+    digit = re.search(r"\d", quantization)
+    return (int(digit[0]) if digit else 16) + 1.5
+
+
+def quantized_bytes(parameter_count: int, bits: float) -> int:
+    """Bytes of so many weights of so many bits."""
+    return int(parameter_count * bits / 8)
 
 
 def _run_quantize(

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from edgequant.core.errors import MirrorError
+from edgequant.answers.mirrors.llama_server.api import unreadable
+from edgequant.core.errors import MirrorError, MirrorRefusedError
 from edgequant.core.json_file import parse_json
 
 REQUEST_SECONDS = 3600.0
@@ -57,22 +58,19 @@ class HttpClient:
         """
         response = self._send(method, path, body)
         if response.status_code != httpx.codes.OK:
-            raise self._error(f"llama-server refused {path}: {_refusal(response)}")
+            refused = response.is_client_error
+            raise (MirrorRefusedError if refused else MirrorError)(
+                f"llama-server refused {path}: {_refusal(response)}",
+                subject=self._subject,
+                next_step=f"read its log: {self._log}",
+            )
         try:
             value = parse_json(response.content)
         except ValueError as error:
-            raise self.unreadable(error) from error
+            raise unreadable(self._subject, error) from error
         if not isinstance(value, dict):
             raise self._error(f"llama-server's answer to {path} is no object")
         return value
-
-    def unreadable(self, error: Exception) -> MirrorError:
-        """The error for an answer that is not what was asked for."""
-        return MirrorError(
-            f"llama-server's answer cannot be read ({type(error).__name__}: {error})",
-            subject=self._subject,
-            next_step="build the host tools from the pinned llama.cpp",
-        )
 
     def close(self) -> None:
         """Let go of the connections; a request that another thread waits for fails."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
-from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+from edgequant.answers.mirrors.llama_server.process import FlashAttention, ServerPolicy
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.mirrors.mirror import Identity
 from edgequant.core.errors import ExperimentError, ToolMissingError
@@ -19,6 +20,9 @@ from edgequant.models.model_file import ModelFile
 from edgequant.models.steps.step import HostBuild
 
 PROGRAM = "llama-server"
+MODES = ("reference", "fast")
+LEAST_COMPARED = 32
+"""Questions that a fast mode is compared by, where there are so many."""
 MEMORY_SHARE = 0.8
 """Of the memory that is available, how much the servers may take together."""
 
@@ -40,7 +44,13 @@ class LlamaServers:
     """Servers at once; by default as many as this machine's cores and memory allow."""
 
     def __post_init__(self) -> None:
-        for name, number in (("threads", self.policy.threads), ("workers", self.workers)):
+        numbers = {
+            "threads": self.policy.threads,
+            "parallel": self.policy.slots,
+            "context": self.policy.context,
+            "workers": self.workers,
+        }
+        for name, number in numbers.items():
             if number is not None and number < 1:
                 raise ExperimentError(f"{name} is {number}, it must be at least 1")
 
@@ -49,25 +59,50 @@ class LlamaServers:
         cls,
         host: HostBuild,
         *,
-        threads: int = 1,
+        mode: Literal["reference", "fast"] = "reference",
+        parallel: int | None = None,
+        compare: int = LEAST_COMPARED,
+        threads: int | None = None,
         context: int = 4096,
         cache_type_k: str = "f16",
         cache_type_v: str = "f16",
+        flash_attention: FlashAttention = "auto",
         workers: int | None = None,
     ) -> LlamaServers:
         """Those of this machine's build.
 
         Args:
             host: has the program.
-            threads: of each server.
+            mode: ``reference``: servers of one slot each and without a prompt cache; ``fast``: one
+                server of several slots that keeps prompts, compared with the reference.
+            parallel: slots of the fast server, by default twice this machine's cores.
+            compare: questions that the fast mode asks in reference mode, too.
+            threads: of each server, by default 1 in reference mode and all cores in the fast one.
             context: tokens that prompt and answer may have together.
             cache_type_k: type of the key cache.
             cache_type_v: type of the value cache.
-            workers: servers at once.
+            flash_attention: on, off, or as llama.cpp chooses.
+            workers: servers at once, in reference mode.
+
+        Raises:
+            ExperimentError: a setting is wrong, or goes with the other mode.
         """
+        _check_modes(mode, flash_attention, parallel, compare, workers)
+        cores = len(os.sched_getaffinity(0))
+        fast = mode == "fast"
         policy = ServerPolicy(
-            threads=threads, context=context, cache_type_k=cache_type_k, cache_type_v=cache_type_v
+            slots=(2 * cores if parallel is None else parallel) if fast else 1,
+            prompt_cache=fast,
+            threads=(cores if fast else 1) if threads is None else threads,
+            context=context,
+            cache_type_k=cache_type_k,
+            cache_type_v=cache_type_v,
+            flash_attention=flash_attention,
         )
+        if fast:
+            return FastLlamaServer(
+                host.binary(PROGRAM), host.llama_cpp_commit, policy, compare=compare
+            )
         return cls(host.binary(PROGRAM), host.llama_cpp_commit, policy, workers)
 
     @cached_property
@@ -89,6 +124,11 @@ class LlamaServers:
     def columns(self) -> Mapping[str, object]:
         """See :attr:`edgequant.answers.mirrors.mirror.MirrorPool.columns`."""
         return {"slots": self.policy.slots, "prompt_cache": self.policy.prompt_cache}
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """See :attr:`edgequant.answers.mirrors.mirror.MirrorPool.details`."""
+        return {"kind": PROGRAM, "token_ids": "the server's own"}
 
     @contextlib.contextmanager
     def open(self, model: ModelFile, *, wanted: int, logs: Path) -> Iterator[Sequence[LlamaServer]]:
@@ -112,6 +152,46 @@ class LlamaServers:
             len(os.sched_getaffinity(0)),
             available_memory_bytes(),
         )
+
+
+@dataclass(frozen=True)
+class FastLlamaServer(LlamaServers):
+    """One server of several slots that keeps prompts: quicker, and not always the same tokens.
+
+    Several answers in one batch are summed up in another order than one alone, and a token that
+    leads by a hair may change. How often is found out by asking some questions in both modes.
+    """
+
+    compare: int = LEAST_COMPARED
+    """Questions that are asked in reference mode, too."""
+
+    @property
+    def reference(self) -> LlamaServers:
+        """What it is compared with: all the same, but one answer at a time."""
+        policy = replace(self.policy, slots=1, prompt_cache=False, threads=1)
+        return LlamaServers(self.binary, self.llama_cpp_commit, policy)
+
+    @contextlib.contextmanager
+    def open(self, model: ModelFile, *, wanted: int, logs: Path) -> Iterator[Sequence[LlamaServer]]:
+        """See :meth:`edgequant.answers.mirrors.mirror.MirrorPool.open`; each slot is a mirror."""
+        log = logs / f"{PROGRAM}-{model.name}-fast.log"
+        with LlamaServer(self.binary, model.path, log=log, policy=self.policy) as server:
+            yield [server] * min(self.policy.slots, wanted)
+
+
+def _check_modes(
+    mode: str, flash_attention: str, parallel: int | None, compare: int, workers: int | None
+) -> None:
+    known = {"mode": (mode, MODES), "flash_attention": (flash_attention, get_args(FlashAttention))}
+    for name, (value, values) in known.items():
+        if value not in values:
+            raise ExperimentError(f"{name} is {value!r}, it must be one of {', '.join(values)}")
+    if mode == "fast" and workers is not None:
+        raise ExperimentError("workers goes with the reference mode; the fast one has parallel")
+    if mode == "reference" and parallel is not None:
+        raise ExperimentError("parallel goes with the fast mode; the reference one has workers")
+    if compare < LEAST_COMPARED:
+        raise ExperimentError(f"compare is {compare}, it must be at least {LEAST_COMPARED}")
 
 
 def default_workers(threads: int, model_bytes: int, cores: int, available_bytes: int) -> int:

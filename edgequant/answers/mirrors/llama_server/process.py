@@ -11,11 +11,13 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgequant.core.errors import MirrorGoneError, PortInUseError, ToolMissingError
 from edgequant.core.process import TAIL_LINES, dying_with_us
 
 HOST = "127.0.0.1"
+FlashAttention = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ServerPolicy:
     """Tokens that a slot holds, prompt and answer; at most what the model was trained with."""
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
+    flash_attention: FlashAttention = "auto"
 
     @property
     def is_reference(self) -> bool:
@@ -37,7 +40,11 @@ class ServerPolicy:
         return self.slots == 1 and not self.prompt_cache
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        """Plain values; of a setting that came later, only another than was always taken."""
+        values = asdict(self)
+        if self.flash_attention == "auto":
+            del values["flash_attention"]
+        return values
 
 
 class ServerProcess:
@@ -178,6 +185,7 @@ def server_arguments(binary: Path, gguf: Path, policy: ServerPolicy, port: int) 
         *("--threads-batch", str(policy.threads)),
         *("--cache-type-k", policy.cache_type_k),
         *("--cache-type-v", policy.cache_type_v),
+        *("--flash-attn", policy.flash_attention),
         "--cache-prompt" if policy.prompt_cache else "--no-cache-prompt",
         # No prompts kept in RAM, no snapshots of the context, no sliding of a full context.
         *("--cache-ram", "0"),

@@ -55,6 +55,8 @@ def answer(prompt: list[int]) -> list[int]:
 
 def complete(body: dict[str, Any]) -> dict[str, Any]:
     tokens = answer(body["prompt"])
+    if MODE == "drift" and "--cache-prompt" in rest and len(tokens) % 2:
+        tokens = [*tokens[:3], 3 + ord("?"), *tokens[4:]]
     cut = tokens[: body["n_predict"]]
     stop_type = "eos" if cut[-1] == EOS else "limit"
     content = bytes(t - 3 for t in cut if t > 2).decode(errors="ignore")

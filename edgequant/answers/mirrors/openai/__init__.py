@@ -1,0 +1,1 @@
+"""Mirrors by URL: whatever speaks OpenAI's protocol, one server or several."""
