@@ -15,7 +15,7 @@ Amount = float | Floats
 """A number, or an array of numbers."""
 
 MOST_STEPS = 1 << 20
-"""Longest range whose steps are summed one by one: longer than any model's context."""
+"""The furthest point whose steps are summed one by one: further than any model's context."""
 POOLED = 8
 """Points at either end that follow the trend, with their own mean: the largest of many is otherwise
 taken for the last one's value, and what lies outside starts from there."""
