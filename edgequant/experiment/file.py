@@ -146,6 +146,9 @@ class MeasureSection(Section):
     repack: bool = True
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    prompt_lengths: tuple[PositiveInt, ...] | None = None
+    """Tokens of the further prompts that are run for a few tokens; half and double of the prompt
+    where left out, none where empty."""
     clock: Literal["instructions", "host"] = "instructions"
     """Of a virtual board: nanoseconds that count instructions repeat exactly; those of this host
     depend on what else it does. A real board has its own clock."""
