@@ -43,6 +43,7 @@ from edgequant.latency.fit import fit_paces
 from edgequant.latency.frame import Row, RunLabels, failed_row, make_frame, read_latency, run_rows
 from edgequant.latency.pace import Pace
 from edgequant.latency.probe import (
+    MAX_PROMPT_BYTES,
     PROBE_NAME,
     ProbeOptions,
     ProbeRun,
@@ -201,7 +202,7 @@ def check_threads(profile: BoardProfile, threads: int | None, clock: Clock) -> N
     Raises:
         ProbeError: more than the profile's cores, or than the one of the instruction clock.
     """
-    cores = 1 if clock == "instructions" else profile.cpu.cores
+    cores = profile.running_cores(clock)
     if threads is None or cores is None or threads <= cores:
         return
     of_clock = " with the instruction clock" if clock == "instructions" else ""
@@ -486,13 +487,12 @@ class _Runs:
     def _further(self) -> list[Row]:
         """Rows of the short runs with prompts of other lengths, numbered on after the repeats."""
         plan = self._plan
-        options = plan.options.model_copy(update={"tokens": SHORT_RUN_TOKENS})
+        tokens = min(SHORT_RUN_TOKENS, plan.options.tokens)
+        options = plan.options.model_copy(update={"tokens": tokens})
         wanted = [
             (quantization, plan.repeats + number, length)
-            for quantization, tokens in self._prompt_tokens.items()
-            for number, length in enumerate(
-                further_lengths(tokens, plan.prompt_lengths, plan.contexts[quantization]), 1
-            )
+            for quantization in self._prompt_tokens
+            for number, length in enumerate(self._lengths(quantization), 1)
         ]
         if not wanted:
             return []
@@ -504,6 +504,13 @@ class _Runs:
                 rows += self._one(quantization, number, prompt, options)
                 shown.advance()
         return rows
+
+    def _lengths(self, quantization: str) -> list[int]:
+        """Of the further prompts: what the model's context and the command line have room for."""
+        plan, tokens = self._plan, self._prompt_tokens[quantization]
+        longest = MAX_PROMPT_BYTES * tokens // len(plan.prompt.encode())
+        context = min(plan.contexts[quantization] or longest, longest)
+        return further_lengths(tokens, plan.prompt_lengths, context)
 
     def keep_raw(self, folder: Path) -> None:
         """Put every successful run's raw output beside the table."""

@@ -472,6 +472,19 @@ def test_a_prompt_is_no_longer_than_its_models_context(
     assert further_lengths(prompt_tokens, wanted, context) == lengths
 
 
+def test_a_prompt_that_a_command_line_just_holds_is_not_doubled(world: World) -> None:
+    board = FakeBoard(as_long_as)
+    latency = world.measure(board, prompt="hello" * 4000, prompt_lengths=None)
+    assert not latency.frame["failed"].any()
+    assert [len(prompt) for prompt in prompts_of(board)[4:6]] == [10_000, 5_000]
+
+
+def test_short_runs_are_no_longer_than_the_others(world: World) -> None:
+    latency = world.measure(FakeBoard(as_long_as), tokens=3, repeats=1, prompt_lengths=None)
+    assert [summary.prompt_tokens for summary in latency.summaries] == [8, 8]
+    assert latency.frame["index"].max() == 2
+
+
 def test_a_prompt_is_cut_and_repeated_from_its_own_text() -> None:
     assert prompt_of("abcdefgh", 4, 2) == "abcd"
     assert prompt_of("abcdefgh", 4, 8) == "abcdefgh" * 2
