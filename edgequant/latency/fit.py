@@ -78,11 +78,7 @@ def fit_pace(summary: LatencySummary, rows: Sequence[_Row]) -> Pace:
     notes = []
     if not summary.reliable:
         notes.append(f"UNRELIABLE: {summary.unreliable_because}")
-    if len(lengths := fitted.errors.prompt_tokens) == 1:
-        notes.append(
-            f"one prompt length alone, {lengths[0]} tokens: other lengths are on the line "
-            "from there to one token in the time of a decode step"
-        )
+    notes.append(_rests_on(fitted.errors))
     return Pace(
         quantization=summary.quantization,
         source=_source(summary),
@@ -95,6 +91,27 @@ def fit_pace(summary: LatencySummary, rows: Sequence[_Row]) -> Pace:
         pass_seconds=float(fitted.decode.at(0.0)),
         errors=fitted.errors,
     )
+
+
+def _rests_on(errors: FitErrors) -> str:
+    lengths = ", ".join(map(str, errors.prompt_tokens))
+    if len(errors.prompt_tokens) == 1:
+        return (
+            f"one prompt length alone, {lengths} tokens: others are on the line from there to "
+            "one token in the time of a decode step"
+        )
+    text = f"fitted to prompts of {lengths} tokens"
+    if errors.depths is not None:
+        text += f" and depths from {errors.depths[0]} to {errors.depths[1]}"
+    held_out = [
+        f"{100 * error:.2g} % for {what}"
+        for error, what in (
+            (errors.prefill_held_out, "a prompt"),
+            (errors.decode_held_out, "a token"),
+        )
+        if error is not None
+    ]
+    return f"{text}; error on lengths held out {', '.join(held_out)}" if held_out else text
 
 
 def fit_rows(rows: Sequence[_Row]) -> Fitted:

@@ -96,6 +96,18 @@ def test_prompts_and_depths_that_were_not_measured_are_predicted(
     assert pace.decode_seconds_for(length, 7) == pytest.approx(seconds[1:].sum(), rel=0.02)
 
 
+def test_each_question_pays_its_own_prompt() -> None:
+    pace = pace_of("Q8_0", 64)
+    lengths = np.array([18.0, 237.0])
+    own = RECORDED[(RECORDED["quantization"] == "Q8_0") & RECORDED["prompt_tokens"].isin(lengths)]
+    real = own.groupby("prompt_tokens")["seconds"].sum().to_numpy(dtype=np.float64)
+    assert pace.seconds(lengths, 8) == pytest.approx(real, rel=0.04)
+    # The price of the mean prompt is 2.9 times the one's and less than the other's.
+    mean = pace.seconds(float(lengths.mean()), 8)
+    assert mean > 2.5 * real[0]
+    assert mean < 0.6 * real[1]
+
+
 def test_the_errors_of_rows_held_out_are_those_measured_here() -> None:
     for quantization, prefill, decode in (("Q8_0", 0.07, 0.01), ("Q2_K", 0.02, 0.002)):
         errors = pace_of(quantization, 64).errors
