@@ -46,8 +46,8 @@ from edgequant.core.hashing import sha256_file, sha256_json  # noqa: E402
 from edgequant.core.paths import cache_root  # noqa: E402
 from edgequant.core.progress import say  # noqa: E402
 from edgequant.latency.measure import run_steadily, waited_for_storage  # noqa: E402
-from edgequant.latency.predict.instructions import counts_from_runs  # noqa: E402
 from edgequant.latency.probe import ProbeOptions, ProbeRun, run_probe  # noqa: E402
+from edgequant.latency.statistics import median  # noqa: E402
 
 BOARD = Path(__file__).with_name("counting-board.toml")
 DEMO_MODEL = ROOT / "experiments" / "demo_model" / "model"
@@ -219,12 +219,11 @@ def count_variant(
                 prompt,
                 tokens,
             )
-            per_token = counts_from_runs(short, long)
             found = Count(
                 variant=variant.name,
                 quantization=quantization,
-                decode=per_token.decode,
-                prompt=per_token.prompt,
+                decode=median([float(token.nanoseconds) for token in short.tokens[1:]]),
+                prompt=per_prompt_token(short, long),
                 prompt_tokens=(short.prefill.tokens, long.prefill.tokens),
                 token_ids=tuple(token.token_id for token in short.tokens),
                 probe_sha256=probe_sha256,
@@ -235,6 +234,19 @@ def count_variant(
         # Two variants can be one and the same binary.
         counts.append(found.model_copy(update={"variant": variant.name}))
     return counts
+
+
+def per_prompt_token(short: ProbeRun, long: ProbeRun) -> float:
+    """Instructions of one more token of a prompt: what a prefill costs at any length falls out.
+
+    Raises:
+        ProbeError: the longer prompt is not longer or not dearer.
+    """
+    more_tokens = long.prefill.tokens - short.prefill.tokens
+    more = long.prefill.nanoseconds - short.prefill.nanoseconds
+    if more_tokens <= 0 or more <= 0:
+        raise ProbeError("the board's clock does not count instructions")
+    return more / more_tokens
 
 
 def markdown_table(counts: Sequence[Count], what: str, reference: str = REFERENCE) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict
 
 from edgequant.boards.board import Board, quote
-from edgequant.boards.profile import BoardProfile
+from edgequant.boards.profile import BoardProfile, Clock
 from edgequant.core.host import parse_meminfo
 
 FACTS_TIMEOUT_SECONDS = 60.0
@@ -84,6 +84,9 @@ class BoardFacts(_Frozen):
     architecture: str
     kernel: str
     cores: int
+    """Those that run."""
+    fewer_cores: str | None = None
+    """Why that is less than the profile says; None where it is not."""
     cpu_parts: tuple[str, ...]
     isa_flags: tuple[str, ...]
     ram_bytes: int | None
@@ -268,7 +271,26 @@ def collect_facts(board: Board) -> BoardFacts:
     """
     folder = board.profile.remote_folder
     result = board.run(facts_command(folder), timeout_seconds=FACTS_TIMEOUT_SECONDS)
-    return parse_facts(result.stdout, board=board.profile.name, remote_folder=folder)
+    facts = parse_facts(result.stdout, board=board.profile.name, remote_folder=folder)
+    return facts.model_copy(
+        update={"fewer_cores": fewer_cores(board.profile, board.clock, facts.cores)}
+    )
+
+
+def fewer_cores(profile: BoardProfile, clock: Clock, found: int) -> str | None:
+    """What to say where a board runs fewer cores than its profile says.
+
+    Args:
+        profile: of the board.
+        clock: that it runs with.
+        found: cores that it told of; 0 where it told of none.
+    """
+    said = profile.cpu.cores
+    if said is None or not 0 < found < said:
+        return None
+    if found == profile.running_cores(clock):
+        return f"{found} of {said}: the instruction clock counts one core alone"
+    return f"{found} of the {said} that the profile says"
 
 
 def complete(profile: BoardProfile, facts: BoardFacts) -> BoardProfile:

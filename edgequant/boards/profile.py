@@ -162,6 +162,11 @@ class BoardProfile(Section):
         """Threads that models run with, where the profile tells."""
         return self.cpu.threads or self.cpu.cores
 
+    def running_cores(self, clock: Clock) -> int | None:
+        """Cores that run under a clock, where the profile tells: counting instructions needs one
+        core alone."""
+        return 1 if clock == "instructions" else self.cpu.cores
+
     def without_address(self) -> dict[str, Any]:
         """What the profile says of the board itself, as JSON: not how it is reached."""
         return self.model_dump(mode="json", exclude={"remote_folder", link_name(self.kind)})

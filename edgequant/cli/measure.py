@@ -13,6 +13,7 @@ from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json, p
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile, Clock
     from edgequant.latency.measure import Latency
+    from edgequant.latency.pace import Pace
     from edgequant.latency.statistics import LatencySummary, Ratio
 
 MODELS_ARGUMENT = typer.Argument(metavar="MODEL.gguf...", help="GGUF files.")
@@ -34,6 +35,12 @@ REPACK_OPTION = typer.Option(
 )
 CACHE_K_OPTION = typer.Option("f16", "--cache-type-k", help="Type of the cache of keys.")
 CACHE_V_OPTION = typer.Option("f16", "--cache-type-v", help="Type of the cache of values.")
+PROMPT_LENGTHS_OPTION = typer.Option(
+    None,
+    "--prompt-lengths",
+    metavar="TOKENS,...|none",
+    help="Lengths of further prompts, run once for a few tokens; by default half and double.",
+)
 CLOCK_OPTION = typer.Option(
     None,
     "--clock",
@@ -55,6 +62,7 @@ def command(
     repack: bool = REPACK_OPTION,
     cache_type_k: str = CACHE_K_OPTION,
     cache_type_v: str = CACHE_V_OPTION,
+    prompt_lengths: str | None = PROMPT_LENGTHS_OPTION,
     clock: str | None = CLOCK_OPTION,
     out: Path | None = OUT_OPTION,
     force: bool = FORCE_OPTION,
@@ -64,7 +72,9 @@ def command(
 
     The probe is built and copied, and so are the models, where the board lacks them; a virtual
     board that is down is started, and stopped afterwards. The figure
-    of a run is the median time of a decoded token; a series that spreads too wide is UNRELIABLE.
+    of a run is the median time of a decoded token; a series that spreads too wide around its trend
+    is UNRELIABLE. Prompts of other lengths are run once for a few tokens, so that what a prompt
+    and a later token cost is fitted to at least three lengths.
 
     Example: edgequant measure rk3568 model-Q2_K.gguf model-Q8_0.gguf -n 64 --no-repack
     """
@@ -84,7 +94,10 @@ def command(
     text = _prompt(prompt, prompt_file)
     profile = load_profile(board)
     chosen = _clock(profile, clock)
-    settings = MeasureSettings(tokens, repeats, threads, repack, cache_type_k, cache_type_v)
+    lengths = _lengths(prompt_lengths)
+    settings = MeasureSettings(
+        tokens, repeats, threads, repack, cache_type_k, cache_type_v, lengths
+    )
     settings.check(profile, chosen)
     named = name_models(models, lambda path: read_gguf(path).file_type)
     built = build(profile.build.target, tools=[PROBE_NAME])
@@ -121,6 +134,22 @@ def _clock(profile: BoardProfile, asked: str | None) -> Clock:
     return clock_of(profile, "host" if asked == "host" else None)
 
 
+def _lengths(asked: str | None) -> tuple[int, ...] | None:
+    if asked is None:
+        return None
+    if asked == "none":
+        return ()
+    try:
+        lengths = tuple(int(length) for length in asked.split(","))
+    except ValueError:
+        lengths = ()
+    if not lengths or not all(1 <= length <= LARGEST_COUNT for length in lengths):
+        raise typer.BadParameter(
+            f"{asked!r} is no list of numbers such as 64,256", param_hint="--prompt-lengths"
+        )
+    return lengths
+
+
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
     from edgequant.core.errors import PromptError
     from edgequant.latency.measure import DEFAULT_PROMPT
@@ -152,11 +181,23 @@ def _as_dict(latency: Latency) -> dict[str, object]:
         "parameters": latency.artefact.manifest.parameters,
         "quantizations": [summary.as_dict() for summary in latency.summaries],
         "ratios": [asdict(ratio) for ratio in latency.ratios()],
+        "paces": [_pace_as_dict(pace) for pace in latency.paces],
     }
+
+
+def _pace_as_dict(pace: Pace) -> dict[str, object]:
+    """A pace without its measured points, which are the table's rows."""
+    from dataclasses import asdict
+
+    values = asdict(pace)
+    for name, curve in (("prefill", pace.prefill), ("decode", pace.decode)):
+        values[name] = None if curve is None else asdict(curve.trend)
+    return values
 
 
 def _print(latency: Latency) -> None:
     ratios = {ratio.quantization: ratio for ratio in latency.ratios()}
+    paces = {pace.quantization: pace for pace in latency.paces}
     parameters = latency.artefact.manifest.parameters
     sources = sorted({s.latency_source or "unknown" for s in latency.summaries})
     unit = _unit([s.p99_seconds for s in latency.summaries])
@@ -168,6 +209,8 @@ def _print(latency: Latency) -> None:
     for summary in latency.summaries:
         for line in _remarks(summary, ratios.get(summary.quantization), unit):
             echo(line)
+        if summary.quantization in paces:
+            echo(_fitted(paces[summary.quantization], unit))
     if parameters.get("clock") == "instructions":
         echo("Clock: one nanosecond for each instruction executed, on one core (emulated)")
     echo(f"{'Found' if latency.reused else 'Written'}: {latency.path}")
@@ -203,6 +246,27 @@ def _row(summary: LatencySummary, ratio: Ratio | None, unit: _Unit) -> tuple[obj
         None if ratio is None else f"{ratio.ratio:.3f}",
         spread,
     )
+
+
+def _fitted(pace: Pace, unit: _Unit) -> str:
+    """What was fitted to the rows, and how far it lies from rows that it has not seen."""
+    prompt, token, errors = pace.prefill, pace.decode, pace.errors
+    if prompt is None or token is None or errors is None or errors.depths is None:
+        return f"{pace.quantization}: no fit"
+    curved = f" + {unit.show(prompt.trend.quadratic)} x tokens^2" if prompt.trend.quadratic else ""
+    lengths = ", ".join(map(str, errors.prompt_tokens))
+    return (
+        f"{pace.quantization}: fitted {unit.symbol}: prompt {unit.show(prompt.trend.fixed)} + "
+        f"{unit.show(prompt.trend.linear)} x tokens{curved} at {lengths} tokens (off by "
+        f"{_percent(errors.prefill_fit)}, held out {_percent(errors.prefill_held_out)}); token "
+        f"{unit.show(token.trend.fixed)} + {unit.show(token.trend.linear)} x depth at depths "
+        f"{errors.depths[0]} to {errors.depths[1]} (off by {_percent(errors.decode_fit)}, held out "
+        f"{_percent(errors.decode_held_out)})"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "not known" if share is None else f"{100 * share:.2g} %"
 
 
 def _remarks(summary: LatencySummary, ratio: Ratio | None, unit: _Unit) -> list[str]:

@@ -138,7 +138,9 @@ LATENCY = Schema(
     columns={
         "board": _optional("text", "name of the board"),
         "quantization": Column("text", "name of the quantization"),
-        "repeat": _optional("integer", "number of the run"),
+        "repeat": _optional(
+            "integer", "number of the run; those with prompts of other lengths come last"
+        ),
         "phase": Column("text", "`load`, `prefill` or `decode`; empty: failed", nullable=True),
         "index": _optional("integer", "0 for load and prefill; decoded tokens from 1 on"),
         "token_id": _optional("integer", "the token"),

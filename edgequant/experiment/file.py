@@ -153,6 +153,9 @@ class MeasureSection(Section):
     cache_type_v: CacheType = "f16"
     flash_attention: Literal["auto", "on", "off"] = "auto"
     """Of the mirror; the probe leaves it to llama.cpp, as auto does."""
+    prompt_lengths: tuple[PositiveInt, ...] | None = None
+    """Tokens of the further prompts that are run for a few tokens; half and double of the prompt
+    where left out, none where empty."""
     clock: Literal["instructions", "host"] = "instructions"
     """Of a virtual board: nanoseconds that count instructions repeat exactly; those of this host
     depend on what else it does. A real board has its own clock."""

@@ -458,7 +458,7 @@ class _Drawing:
                 needs=(build, models, prompt, latency),
                 place=place_of(counting, "instructions"),
                 find=find,
-                cost=lambda results: f"{variants} to {2 * variants} runs on the virtual board",
+                cost=lambda results: f"up to {3 * variants} runs on the virtual board",
             )
         )
 

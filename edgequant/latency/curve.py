@@ -15,7 +15,7 @@ Amount = float | Floats
 """A number, or an array of numbers."""
 
 MOST_STEPS = 1 << 20
-"""Longest range whose steps are summed one by one: longer than any model's context."""
+"""The furthest point whose steps are summed one by one: further than any model's context."""
 POOLED = 8
 """Points at either end that follow the trend, with their own mean: the largest of many is otherwise
 taken for the last one's value, and what lies outside starts from there."""
@@ -84,8 +84,12 @@ class Curve:
         known = self._sums
         last = len(known) - 1
         sums = known[np.clip(whole, 0, last).astype(np.int64)]
-        sums = sums + np.where(whole > last, self._outside(whole) - self._outside(last), 0.0)
-        return np.asarray(sums + (x - whole) * self.at(whole))
+        beyond, part = whole > last, x - whole
+        if np.any(beyond):
+            sums = sums + np.where(beyond, self._outside(whole) - self._outside(last), 0.0)
+        if np.any(part):
+            sums = sums + part * self.at(whole)
+        return np.asarray(sums)
 
     @cached_property
     def _sums(self) -> Floats:

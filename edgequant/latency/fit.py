@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,16 @@ STRAIGHT = 0.02
 Points = dict[int, float]
 """A number of tokens to the median seconds there, rising."""
 _Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What rows say of prompts and tokens: the curves of a :class:`Pace`."""
+
+    prefill: Curve
+    decode: Curve
+    first_step_seconds: float
+    errors: FitErrors
 
 
 def fit_paces(frame: pd.DataFrame) -> list[Pace]:
@@ -63,30 +74,66 @@ def fit_pace(summary: LatencySummary, rows: Sequence[_Row]) -> Pace:
             f"no times of {summary.quantization}: {summary.error or 'no tokens were decoded'}",
             next_step="edgequant measure --force with at least 2 tokens",
         )
-    prompts, depths = _prompts(rows), _depths(rows)
-    decode = decode_curve(depths)
-    step = float(decode.at(0.0))
-    change = _first_step(rows, decode)
+    fitted = fit_rows(rows)
     notes = []
     if not summary.reliable:
         notes.append(f"UNRELIABLE: {summary.unreliable_because}")
-    if len(prompts) == 1:
-        notes.append(
-            f"one prompt length alone, {next(iter(prompts))} tokens: other lengths are on the line "
-            "from there to one token in the time of a decode step"
-        )
+    notes.append(_rests_on(fitted.errors))
     return Pace(
         quantization=summary.quantization,
         source=_source(summary),
         decode_seconds=summary.median_seconds,
         prefill_seconds_per_token=summary.prefill_seconds_per_token,
         note="; ".join(notes),
-        prefill=prefill_curve(prompts, step + change),
-        decode=decode,
-        first_step_seconds=change,
-        pass_seconds=step,
-        errors=_errors(rows),
+        prefill=fitted.prefill,
+        decode=fitted.decode,
+        first_step_seconds=fitted.first_step_seconds,
+        pass_seconds=float(fitted.decode.at(0.0)),
+        errors=fitted.errors,
     )
+
+
+def _rests_on(errors: FitErrors) -> str:
+    lengths = ", ".join(map(str, errors.prompt_tokens))
+    if len(errors.prompt_tokens) == 1:
+        return (
+            f"one prompt length alone, {lengths} tokens: others are on the line from there to "
+            "one token in the time of a decode step"
+        )
+    text = f"fitted to prompts of {lengths} tokens"
+    if errors.depths is not None:
+        text += f" and depths from {errors.depths[0]} to {errors.depths[1]}"
+    held_out = [
+        f"{100 * error:.2g} % for {what}"
+        for error, what in (
+            (errors.prefill_held_out, "a prompt"),
+            (errors.decode_held_out, "a token"),
+        )
+        if error is not None
+    ]
+    return f"{text}; error on lengths held out {', '.join(held_out)}" if held_out else text
+
+
+def fit_rows(rows: Sequence[_Row]) -> Fitted:
+    """The curves through the rows of one quantization, which has prompts and decoded tokens.
+
+    Raises:
+        DataFrameError: a time is negative or not a number.
+    """
+    prompts, depths = _prompts(rows), _depths(rows)
+    decode = decode_curve(depths)
+    change = _first_step(rows, decode)
+    step = float(decode.at(0.0)) + change
+    prefill = prefill_curve(prompts, step)
+    errors = FitErrors(
+        prompt_tokens=tuple(prompts),
+        depths=(min(depths), max(depths)),
+        prefill_fit=_off(prefill.trend, prompts),
+        decode_fit=_off(decode.trend, depths),
+        prefill_held_out=_prefill_held_out(prompts, step),
+        decode_held_out=_decode_held_out(rows, [*prompts]),
+    )
+    return Fitted(prefill, decode, change, errors)
 
 
 def prefill_curve(prompts: Points, step_seconds: float) -> Curve:
@@ -174,20 +221,6 @@ def _medians(pairs: Iterable[tuple[int, float | None]]) -> Points:
             raise DataFrameError(f"a time is {seconds} s: negative or not a number")
         found.setdefault(tokens, []).append(seconds)
     return {tokens: median(found[tokens]) for tokens in sorted(found)}
-
-
-def _errors(rows: Sequence[_Row]) -> FitErrors:
-    prompts, depths = _prompts(rows), _depths(rows)
-    decode = decode_curve(depths)
-    step = float(decode.at(0.0)) + _first_step(rows, decode)
-    return FitErrors(
-        prompt_tokens=tuple(prompts),
-        depths=(min(depths), max(depths)),
-        prefill_fit=_off(prefill_curve(prompts, step).trend, prompts),
-        decode_fit=_off(decode.trend, depths),
-        prefill_held_out=_prefill_held_out(prompts, step),
-        decode_held_out=_decode_held_out(rows, [*prompts]),
-    )
 
 
 def _prefill_held_out(prompts: Points, step_seconds: float) -> float | None:

@@ -6,6 +6,10 @@ like; measuring one model after another would put the drift into the ratio. The 
 run may find another model in the page cache: it shows in the load and prefill rows, which is why
 the figure of a run is the median over its tokens.
 
+After the repeats each model is run once more with prompts of other lengths, for a few tokens each:
+a pace needs to know what a prompt costs by its length, and a token by its depth. Those runs are
+numbered on after the repeats, and told from them by their prompt's tokens.
+
 Each finished run's raw output is kept at once, so an interrupted measurement goes on with the
 runs that are missing. A run that failed is a row, and is tried again by the next measurement.
 """
@@ -14,7 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +43,7 @@ from edgequant.latency.fit import fit_paces
 from edgequant.latency.frame import Row, RunLabels, failed_row, make_frame, read_latency, run_rows
 from edgequant.latency.pace import Pace
 from edgequant.latency.probe import (
+    MAX_PROMPT_BYTES,
     PROBE_NAME,
     ProbeOptions,
     ProbeRun,
@@ -62,6 +68,10 @@ RUN_ERRORS = (ProbeError, RemoteCommandError, BoardUnreachableError)
 """What makes one run fail and leaves the others their chance."""
 DEFAULT_PROMPT = "I believe the meaning of life is"
 """The study's."""
+SHORT_RUN_TOKENS = 8
+"""To generate after a prompt of another length."""
+SHORT_PROMPT_TOKENS = 32
+"""Half of a prompt shorter than this would tell little about prompts."""
 
 
 class HasProbe(Protocol):
@@ -110,6 +120,19 @@ class Latency:
     def ratios(self, reference: str | None = None) -> list[Ratio]:
         return ratios(self.frame, reference)
 
+    def raw_runs(self, quantization: str) -> list[ProbeRun]:
+        """What the probe printed in the runs of one quantization, without its repeats: the first
+        run, and those with prompts of other lengths."""
+        folder = self.artefact.folder / RAW_FOLDER
+        repeats = int(str(self.artefact.manifest.parameters["repeats"]))
+        runs = []
+        for number in itertools.chain([1], itertools.count(repeats + 1)):
+            path = folder / raw_name(quantization, number)
+            if not path.is_file():
+                break
+            runs.append(parse_probe_output(path.read_text(encoding="utf-8").splitlines()))
+        return runs
+
     @property
     def paces(self) -> list[Pace]:
         """Tokens to seconds, for each quantization that has times."""
@@ -126,6 +149,10 @@ class _Plan:
     prompt: str
     options: ProbeOptions
     repeats: int
+    prompt_lengths: tuple[int, ...] | None
+    contexts: Mapping[str, int | None]
+    """The longest context that each model knows, where its file is here; found in the file, so
+    that it is no input of its own."""
     latency_source: str
     clock: Clock
     llama_cpp_commit: str
@@ -144,6 +171,7 @@ class _Plan:
             "board": self.profile.name,
             "prompt": self.prompt,
             "repeats": self.repeats,
+            "prompt_lengths": self.prompt_lengths,
             "latency_source": self.latency_source,
             "clock": self.clock,
             **self.options.model_dump(mode="json"),
@@ -174,7 +202,7 @@ def check_threads(profile: BoardProfile, threads: int | None, clock: Clock) -> N
     Raises:
         ProbeError: more than the profile's cores, or than the one of the instruction clock.
     """
-    cores = 1 if clock == "instructions" else profile.cpu.cores
+    cores = profile.running_cores(clock)
     if threads is None or cores is None or threads <= cores:
         return
     of_clock = " with the instruction clock" if clock == "instructions" else ""
@@ -201,6 +229,10 @@ class MeasureSettings:
     """Let llama.cpp repack the weights into a second copy."""
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
+    prompt_lengths: tuple[int, ...] | None = None
+    """Tokens of further prompts, each of which is run once for a few tokens: the prompt cut or
+    repeated, to about that length. None: half and double of the prompt. Without any, a pace knows
+    one length alone."""
 
     def check(self, profile: BoardProfile, clock: Clock) -> None:
         """Refuse what makes no sense on a board.
@@ -215,6 +247,8 @@ class MeasureSettings:
             )
         if self.repeats < 1:
             raise ProbeError("at least 1 repeat is needed")
+        if self.prompt_lengths is not None and any(length < 1 for length in self.prompt_lengths):
+            raise ProbeError("a prompt has at least 1 token", next_step="--prompt-lengths 64,256")
         check_threads(profile, self.threads, clock)
 
     def probe_options(self, profile: BoardProfile) -> ProbeOptions:
@@ -294,7 +328,7 @@ def measure(
             runs = _Runs(board, plan, draft.work_folder(), probe, remote_models)
             with draft.timed("measure"):
                 rows = runs.all()
-            if runs.errors and len(runs.errors) == settings.repeats * len(models):
+            if all(row["failed"] for row in rows):
                 raise runs.errors[0]
             write_table(make_frame(rows), draft.folder / TABLE_NAME, LATENCY)
             runs.keep_raw(draft.folder / RAW_FOLDER)
@@ -333,10 +367,62 @@ def _make_plan(
         prompt=prompt,
         options=settings.probe_options(profile),
         repeats=settings.repeats,
+        prompt_lengths=settings.prompt_lengths,
+        contexts={name: _context(model) for name, model in models.items()},
         latency_source=profile.latency_source,
         clock=clock,
         llama_cpp_commit=build.llama_cpp_commit,
     )
+
+
+def further_lengths(
+    prompt_tokens: int, wanted: Sequence[int] | None, context: int | None
+) -> list[int]:
+    """Tokens of the further prompts that a model is run with.
+
+    Args:
+        prompt_tokens: of the prompt that is measured.
+        wanted: None for half and double of it, or 64 and 128 where it is short.
+        context: the model's longest; None where it is not known. What does not fit is left out, or,
+            where nothing was wanted in particular, replaced by a quarter.
+    """
+    lengths = wanted if wanted is not None else _usual_lengths(prompt_tokens)
+    # A cut text can come to some tokens more than asked for.
+    fitting = [
+        length
+        for length in lengths
+        if context is None or length + length // 8 + SHORT_RUN_TOKENS <= context
+    ]
+    if wanted is None and len(fitting) < len(lengths):
+        fitting.append(prompt_tokens // 4)
+    return [length for length in dict.fromkeys(fitting) if 0 < length != prompt_tokens]
+
+
+def _usual_lengths(prompt_tokens: int) -> tuple[int, int]:
+    if prompt_tokens < SHORT_PROMPT_TOKENS:
+        return 2 * SHORT_PROMPT_TOKENS, 4 * SHORT_PROMPT_TOKENS
+    return prompt_tokens // 2, 2 * prompt_tokens
+
+
+def prompt_of(text: str, prompt_tokens: int, length: int) -> str:
+    """A prompt of about ``length`` tokens, cut from repetitions of one of ``prompt_tokens``."""
+    characters = max(round(len(text) * length / prompt_tokens), 1)
+    whole, rest = divmod(characters, len(text))
+    return text * whole + text[:rest]
+
+
+def _context(model: Path | OnBoard) -> int | None:
+    from edgequant.core.errors import GgufError
+    from edgequant.models.formats.gguf import read_gguf
+
+    if not isinstance(model, Path):
+        return None
+    try:
+        header = read_gguf(model)
+    except GgufError:
+        return None  # The probe says better what is wrong with it.
+    found = header.metadata.get(f"{header.architecture}.context_length")
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def file_sha256(model: Path | OnBoard) -> str:
@@ -379,6 +465,7 @@ class _Runs:
         self._folder = folder
         self._probe = probe
         self._models = models
+        self._prompt_tokens: dict[str, int] = {}
         self.errors: list[EdgequantError] = []
         self.system_info: str | None = None
 
@@ -393,9 +480,37 @@ class _Runs:
                     what = f"Measuring {quantization} on {plan.profile.name}"
                     shown.describe(f"{what}, repeat {repeat}/{plan.repeats}")
                     done = shown.completed
-                    rows += self._one(quantization, repeat, shown)
+                    rows += self._one(quantization, repeat, plan.prompt, plan.options, shown)
                     shown.update(done + plan.options.tokens)
+        return rows + self._further()
+
+    def _further(self) -> list[Row]:
+        """Rows of the short runs with prompts of other lengths, numbered on after the repeats."""
+        plan = self._plan
+        tokens = min(SHORT_RUN_TOKENS, plan.options.tokens)
+        options = plan.options.model_copy(update={"tokens": tokens})
+        wanted = [
+            (quantization, plan.repeats + number, length)
+            for quantization in self._prompt_tokens
+            for number, length in enumerate(self._lengths(quantization), 1)
+        ]
+        if not wanted:
+            return []
+        rows: list[Row] = []
+        with task(f"Measuring other prompts on {plan.profile.name}", len(wanted)) as shown:
+            for quantization, number, length in wanted:
+                shown.describe(f"Measuring {quantization} with a prompt of {length} tokens")
+                prompt = prompt_of(plan.prompt, self._prompt_tokens[quantization], length)
+                rows += self._one(quantization, number, prompt, options)
+                shown.advance()
         return rows
+
+    def _lengths(self, quantization: str) -> list[int]:
+        """Of the further prompts: what the model's context and the command line have room for."""
+        plan, tokens = self._plan, self._prompt_tokens[quantization]
+        longest = MAX_PROMPT_BYTES * tokens // len(plan.prompt.encode())
+        context = min(plan.contexts[quantization] or longest, longest)
+        return further_lengths(tokens, plan.prompt_lengths, context)
 
     def keep_raw(self, folder: Path) -> None:
         """Put every successful run's raw output beside the table."""
@@ -403,7 +518,14 @@ class _Runs:
         for path in sorted(self._folder.glob("*.jsonl")):
             (folder / path.name).write_bytes(path.read_bytes())
 
-    def _one(self, quantization: str, repeat: int, shown: Task) -> list[Row]:
+    def _one(
+        self,
+        quantization: str,
+        repeat: int,
+        prompt: str,
+        options: ProbeOptions,
+        shown: Task | None = None,
+    ) -> list[Row]:
         labels = RunLabels(
             board=self._plan.profile.name,
             quantization=quantization,
@@ -413,12 +535,13 @@ class _Runs:
         )
         path = self._folder / raw_name(quantization, repeat)
         try:
-            run = self._kept(path) or self._made(quantization, path, shown)
+            run = self._kept(path) or self._made(quantization, path, prompt, options, shown)
         except RUN_ERRORS as error:
             say(f"{quantization}, repeat {repeat}, failed: {error}")
             self.errors.append(error)
             return [failed_row(str(error), labels)]
         self.system_info = run.start.system_info
+        self._prompt_tokens.setdefault(quantization, run.start.prompt_tokens)
         return run_rows(run, labels)
 
     def _kept(self, path: Path) -> ProbeRun | None:
@@ -428,20 +551,33 @@ class _Runs:
         except (OSError, ProbeError):
             return None
 
-    def _made(self, quantization: str, path: Path, shown: Task) -> ProbeRun:
+    def _made(
+        self,
+        quantization: str,
+        path: Path,
+        prompt: str,
+        options: ProbeOptions,
+        shown: Task | None,
+    ) -> ProbeRun:
+        """A run that is made now; ``shown`` counts its tokens."""
         lines: list[str] = []
-        done = shown.completed
+        done = shown.completed if shown is not None else 0
+
+        def count(event: str) -> None:
+            if shown is not None and event == "token":
+                shown.advance()
 
         def run_once() -> ProbeRun:
             lines.clear()
-            shown.update(done)
+            if shown is not None:
+                shown.update(done)
             return run_probe(
                 self._board,
                 self._probe,
                 self._models[quantization],
-                self._plan.prompt,
-                self._plan.options,
-                on_event=lambda event: shown.advance() if event == "token" else None,
+                prompt,
+                options,
+                on_event=count,
                 on_line=lines.append,
             )
 

@@ -293,8 +293,9 @@ def around_trend(places: Floats, values: Floats) -> tuple[Floats, float]:
     slope = max(float(np.median(slopes)), 0.0) if len(slopes) else 0.0
     fixed = float(np.median(values - slope * places))
     line = fixed + slope * places
-    if np.min(line) <= 0:
-        slope, line = 0.0, np.full(len(values), middle)
+    if np.min(line) <= 0 or spread(values / line) >= spread(values):
+        # It explains nothing: the slope of a few tokens that differ by chance.
+        return values / middle, 0.0
     return values / line, slope * float(np.ptp(places)) / middle
 
 

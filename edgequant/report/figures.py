@@ -17,7 +17,7 @@ from edgequant.answers.strategies.stated import NAME as STATED
 from edgequant.answers.strategies.truncate import NAME as TRUNCATE
 from edgequant.core.errors import ToolMissingError
 from edgequant.core.schemas import MATCHED
-from edgequant.core.tables import records
+from edgequant.latency.statistics import at_measured_prompt, rows_by_quantization
 from edgequant.matching.match import ANY_PROMPT
 from edgequant.report.style import (
     GRID,
@@ -236,7 +236,8 @@ def _latency_figures(
     columns = [c for c in ("quantization", "repeat", "index", "seconds") if c in latency.columns]
     decode = [
         row
-        for row in records(latency[[*columns, "phase"]])
+        for rows in rows_by_quantization(latency).values()
+        for row in at_measured_prompt(rows)
         if row["phase"] == "decode" and row["seconds"] is not None
     ]
     present = _present(decode, styles)

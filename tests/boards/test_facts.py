@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from edgequant.boards.facts import (
     complete,
     facts_command,
+    fewer_cores,
     parse_cpuinfo,
     parse_df,
     parse_facts,
@@ -22,7 +23,7 @@ from edgequant.boards.facts import (
     parse_temperatures,
     sections,
 )
-from edgequant.boards.profile import BoardProfile
+from edgequant.boards.profile import BoardProfile, Clock
 
 FOLDER = Path(__file__).parent / "facts"
 PARSERS: dict[str, Callable[[str], object]] = {
@@ -83,3 +84,21 @@ def test_what_a_profile_leaves_out_is_found_and_what_it_says_stays() -> None:
         values | {"cpu": {"cores": 2, "clock_hz": 1e9}, "memory": {"ram_bytes": 5}}
     )
     assert complete(told, facts) == told
+
+
+@pytest.mark.parametrize(
+    ("clock", "found", "said"),
+    [
+        ("instructions", 1, "1 of 4: the instruction clock counts one core alone"),
+        ("host", 4, None),
+        ("host", 2, "2 of the 4 that the profile says"),
+        ("host", 0, None),
+    ],
+)
+def test_fewer_cores_than_the_profile_says_have_a_reason(
+    clock: Clock, found: int, said: str | None
+) -> None:
+    values = {"name": "b", "kind": "virtual", "build": {"target": "t"}, "cpu": {"cores": 4}}
+    profile = BoardProfile.model_validate(values)
+    assert fewer_cores(profile, clock, found) == said
+    assert profile.running_cores("instructions") == 1

@@ -117,7 +117,10 @@ def test_repeats_give_their_median() -> None:
 
 
 def test_errors_stand_beside_the_pace() -> None:
-    errors = pace_of(*THREE).errors
+    pace = pace_of(*THREE)
+    assert pace.note.startswith("fitted to prompts of 40, 80, 160 tokens and depths from 41 to 166")
+    assert "% for a prompt" in pace.note
+    errors = pace.errors
     assert errors is not None
     assert errors.prompt_tokens == (40, 80, 160)
     assert errors.depths == (41, 166)

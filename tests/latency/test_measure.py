@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +23,10 @@ from edgequant.latency.measure import (
     board_identity,
     check_threads,
     find_latency,
+    further_lengths,
     measure,
     name_models,
+    prompt_of,
 )
 from edgequant.latency.predict import instructions
 from edgequant.latency.predict.instructions import (
@@ -94,7 +97,7 @@ class World:
         return measure(
             board,  # type: ignore[arg-type]
             self.models,
-            MeasureSettings(**{"tokens": 6, "repeats": 2, **settings}),
+            MeasureSettings(**{"tokens": 6, "repeats": 2, "prompt_lengths": (), **settings}),
             build=self.build,
             store=self.store,
             **{"prompt": "hello", **options},
@@ -177,7 +180,7 @@ def test_the_same_measurement_is_found_and_needs_no_board(world: World) -> None:
     found = find_latency(
         profile(),
         world.models,
-        MeasureSettings(tokens=6, repeats=2),
+        MeasureSettings(tokens=6, repeats=2, prompt_lengths=()),
         build=world.build,
         prompt="hello",
         store=world.store,
@@ -195,6 +198,7 @@ def test_the_same_measurement_is_found_and_needs_no_board(world: World) -> None:
         {"threads": 2},
         {"repack": False},
         {"cache_type_k": "q8_0"},
+        {"prompt_lengths": (16,)},
         {"force": True},
     ],
 )
@@ -348,7 +352,14 @@ def test_a_damaged_kept_run_is_measured_again(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"tokens": 1}, {"repeats": 0}, {"prompt": ""}, {"prompt": "a\0b"}]
+    "options",
+    [
+        {"tokens": 1},
+        {"repeats": 0},
+        {"prompt": ""},
+        {"prompt": "a\0b"},
+        {"prompt_lengths": (64, 0)},
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused_before_the_board_is_asked(
     world: World, options: dict[str, object]
@@ -378,88 +389,158 @@ def test_models_are_named_for_their_quantization_unless_two_share_it() -> None:
     assert list(same) == ["m", "m (2)"]
 
 
-def doubled(_call: int, command: str) -> tuple[list[str], int]:
-    """The recorded run, and for the doubled prompt one of twice its tokens and 8000 ns more."""
-    if "hellohello" not in command:
-        return WHOLE, 0
-    lines = []
-    for line in WHOLE[:4]:
-        event = json.loads(line)
-        if event["event"] == "start":
-            event["prompt_tokens"] = 16
-        if event["event"] == "prefill":
-            event |= {"tokens": 16, "nanoseconds": 781_047 + 8_000}
-        lines.append(json.dumps(event))
-    return [*lines, '{"event":"end","stop_reason":"limit","tokens":1,"nanoseconds":1}'], 0
+def as_long_as(_call: int, command: str) -> tuple[list[str], int]:
+    """The recorded run of "hello", a prompt of 8 tokens, made as long as the command's prompt.
+
+    1000 ns for each prompt token more or less, and 10 for each token before a decoded one.
+    """
+    words = shlex.split(command)
+    prompt = words[words.index("--prompt") + 1]
+    length, tokens = 8 * len(prompt) // len("hello"), int(words[words.index("-n") + 1])
+    start, load, prefill, first, step, *_ = [json.loads(line) for line in WHOLE]
+    start["prompt_tokens"] = prefill["tokens"] = length
+    prefill["nanoseconds"] = 781_047 + 1000 * (length - 8)
+    steps = [
+        {**step, "index": index, "nanoseconds": 116_322 + 10 * (length + index - 9)}
+        for index in range(1, tokens)
+    ]
+    end = {"event": "end", "stop_reason": "limit", "tokens": tokens, "nanoseconds": 1}
+    return [json.dumps(event) for event in (start, load, prefill, first, *steps, end)], 0
+
+
+def prompts_of(board: FakeBoard) -> list[str]:
+    words = [shlex.split(command) for command in board.commands]
+    return [line[line.index("--prompt") + 1] for line in words]
+
+
+def test_prompts_of_other_lengths_are_run_for_a_few_tokens(world: World) -> None:
+    board = FakeBoard(as_long_as)
+    latency = world.measure(board, tokens=16, prompt="hello" * 5, prompt_lengths=None)
+    assert board.order == ["/b/Q2_K", "/b/Q8_0"] * 2 + ["/b/Q2_K"] * 2 + ["/b/Q8_0"] * 2
+    assert prompts_of(board)[4:6] == [("hello" * 5)[:12], "hello" * 10]
+    assert all("-n 8 " in command for command in board.commands[4:])
+    frame = latency.frame[latency.frame["quantization"] == "Q8_0"]
+    runs = frame[["repeat", "prompt_tokens"]].drop_duplicates()
+    assert runs.to_numpy().tolist() == [[1, 40], [2, 40], [3, 19], [4, 80]]
+    (summary, _) = latency.summaries
+    assert (summary.prompt_tokens, summary.n, summary.repeats) == (40, 30, 2)
+    errors = latency.paces[0].errors
+    assert errors.prompt_tokens == (19, 40, 80)
+    assert errors.prefill_held_out == pytest.approx(0, abs=0.01)
+
+
+def test_an_interrupted_measurement_finds_its_short_runs_too(world: World) -> None:
+    def interrupted(call: int, command: str) -> tuple[list[str], int] | BaseException:
+        return KeyboardInterrupt() if call == 7 else as_long_as(call, command)
+
+    options: dict[str, Any] = {"prompt": "hello" * 5, "prompt_lengths": (16, 100)}
+    with pytest.raises(KeyboardInterrupt):
+        world.measure(FakeBoard(interrupted), **options)
+    board = FakeBoard(as_long_as)
+    world.measure(board, **options)
+    assert board.order == ["/b/Q8_0", "/b/Q8_0"]
+
+
+def test_a_short_run_that_fails_is_a_row_and_is_tried_again(world: World) -> None:
+    def one_fails(call: int, command: str) -> tuple[list[str], int]:
+        return ([], 137) if call == 5 else as_long_as(call, command)
+
+    options: dict[str, Any] = {"prompt": "hello" * 5, "prompt_lengths": (16, 100)}
+    latency = world.measure(FakeBoard(one_fails), **options)
+    assert latency.frame[latency.frame["failed"]]["repeat"].to_list() == [3]
+    assert [pace.quantization for pace in latency.paces] == ["Q2_K", "Q8_0"]
+    board = FakeBoard(as_long_as)
+    assert not world.measure(board, **options).frame["failed"].any()
+    assert board.order == ["/b/Q2_K"]
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "wanted", "context", "lengths"),
+    [
+        (80, None, None, [40, 160]),
+        (8, None, None, [64, 128]),
+        (80, None, 170, [40, 20]),
+        (80, None, 512, [40, 160]),
+        (80, (), 512, []),
+        (80, (16, 80, 300, 16), 512, [16, 300]),
+        (80, (16, 300), 256, [16]),
+    ],
+)
+def test_a_prompt_is_no_longer_than_its_models_context(
+    prompt_tokens: int, wanted: tuple[int, ...] | None, context: int | None, lengths: list[int]
+) -> None:
+    assert further_lengths(prompt_tokens, wanted, context) == lengths
+
+
+def test_a_prompt_that_a_command_line_just_holds_is_not_doubled(world: World) -> None:
+    board = FakeBoard(as_long_as)
+    latency = world.measure(board, prompt="hello" * 4000, prompt_lengths=None)
+    assert not latency.frame["failed"].any()
+    assert [len(prompt) for prompt in prompts_of(board)[4:6]] == [10_000, 5_000]
+
+
+def test_short_runs_are_no_longer_than_the_others(world: World) -> None:
+    latency = world.measure(FakeBoard(as_long_as), tokens=3, repeats=1, prompt_lengths=None)
+    assert [summary.prompt_tokens for summary in latency.summaries] == [8, 8]
+    assert latency.frame["index"].max() == 2
+
+
+def test_a_prompt_is_cut_and_repeated_from_its_own_text() -> None:
+    assert prompt_of("abcdefgh", 4, 2) == "abcd"
+    assert prompt_of("abcdefgh", 4, 8) == "abcdefgh" * 2
+    assert prompt_of("abcdefgh", 4, 9) == "abcdefgh" * 2 + "ab"
+    assert prompt_of("a", 100, 1) == "a"
 
 
 def test_instructions_are_counted_once(world: World) -> None:
-    board = FakeBoard(doubled)
+    board = FakeBoard(as_long_as)
     assert world.find_counts(board) is None
     counts = world.count(board).of
-    assert counts["Q2_K"].prompt == 1000
-    assert counts["Q2_K"].decode == 116_322
+    assert counts["Q2_K"].prompt.linear == pytest.approx(1000)
+    assert counts["Q2_K"].decode.linear == pytest.approx(10, rel=1e-3)
+    assert float(counts["Q2_K"].decode.at(8)) == pytest.approx(116_322, rel=1e-3)
+    assert prompts_of(board)[:3] == ["hello", "he", "hellohello"]
     assert all("--threads 1" in command for command in board.commands)
     assert world.find_counts(board).of == counts
 
 
-def with_more_tokens(call: int, command: str) -> tuple[list[str], int]:
-    """The recorded run with ten tokens more, each dearer than all before."""
-    lines, status = doubled(call, command)
-    if "hellohello" in command:
-        return lines, status
-    *events, end = [json.loads(line) for line in lines]
-    last = events[-1]
-    for number in range(1, 11):
-        events.append({**last, "index": last["index"] + number, "nanoseconds": 900_000 + number})
-    if "-n 8 " in command:
-        del events[3 + 8 :]
-    end |= {"tokens": len(events) - 3}
-    return [json.dumps(event) for event in [*events, end]], status
+def counting_board() -> FakeBoard:
+    board = FakeBoard(as_long_as)
+    board.profile = profile(kind="virtual", ssh={}, cpu={"threads": 1})
+    board.clock = "instructions"
+    return board
 
 
 def test_what_was_measured_is_not_counted_again(world: World) -> None:
-    board = FakeBoard(with_more_tokens)
-    board.profile = profile(kind="virtual", ssh={}, cpu={"threads": 1})
-    board.clock = "instructions"
-    measured = world.measure(board, tokens=16, repeats=1)
+    board = counting_board()
+    measured = world.measure(board, tokens=16, repeats=2, prompt_lengths=None)
     board.commands.clear()
     counts = world.count(board, measured=measured).of
-    assert len(board.commands) == 2
-    assert all("hellohello" in command for command in board.commands)
-    again = World(world.store.root.parent)
-    again.store = Store(world.store.root.parent / "another")
-    assert again.count(board).of == counts
+    assert not board.commands
+    another = World(world.store.root.parent)
+    another.store = Store(world.store.root.parent / "another")
+    apart = another.count(board).of
+    for name, count in counts.items():
+        assert count.prompt.linear == pytest.approx(apart[name].prompt.linear)
+        assert count.decode.linear == pytest.approx(apart[name].decode.linear, rel=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("settings", "cpu"),
-    [
-        ({"repack": False}, {"threads": 1}),
-        ({"cache_type_k": "q8_0"}, {"threads": 1}),
-        ({"prompt": "other"}, {"threads": 1}),
-        ({"tokens": 6}, {"threads": 1}),
-    ],
+    "settings",
+    [{"repack": False}, {"cache_type_k": "q8_0"}, {"prompt": "other"}, {"prompt_lengths": (64,)}],
 )
-def test_what_was_measured_otherwise_is_counted(
-    world: World, settings: dict[str, Any], cpu: dict[str, int]
-) -> None:
-    board = FakeBoard(with_more_tokens)
-    board.profile = profile(kind="virtual", ssh={}, cpu=cpu)
-    board.clock = "instructions"
-    behaviour = (lambda _c, _s: (WHOLE, 0)) if settings == {"tokens": 6} else with_more_tokens
-    board._behaviour = behaviour
-    measured = world.measure(board, **{"tokens": 16, "repeats": 1, **settings})
-    board._behaviour = with_more_tokens
+def test_what_was_measured_otherwise_is_counted(world: World, settings: dict[str, Any]) -> None:
+    board = counting_board()
+    measured = world.measure(board, **{"tokens": 16, "prompt_lengths": None, **settings})
     board.commands.clear()
     world.count(board, measured=measured)
-    assert len(board.commands) == 4
+    assert len(board.commands) == 6
 
 
-@pytest.mark.parametrize(("breaks", "calls"), [(2, 6), (3, 3)])
+@pytest.mark.parametrize(("breaks", "calls"), [(2, 8), (3, 3)])
 def test_counting_goes_on_after_a_broken_connection(world: World, breaks: int, calls: int) -> None:
     def breaking(call: int, command: str) -> tuple[list[str], int] | BaseException:
-        return BoardUnreachableError("broke") if call <= breaks else doubled(call, command)
+        return BoardUnreachableError("broke") if call <= breaks else as_long_as(call, command)
 
     board = FakeBoard(breaking)
     if breaks < measure_module.TRIES:
@@ -471,10 +552,10 @@ def test_counting_goes_on_after_a_broken_connection(world: World, breaks: int, c
     assert len(board.commands) == calls
 
 
-@pytest.mark.parametrize(("cold", "calls"), [(1, 5), (2, 6), (3, 3)])
+@pytest.mark.parametrize(("cold", "calls"), [(1, 7), (2, 8), (3, 3)])
 def test_a_run_that_waited_for_storage_is_no_count(world: World, cold: int, calls: int) -> None:
     def from_storage(call: int, command: str) -> tuple[list[str], int]:
-        lines, status = doubled(call, command)
+        lines, status = as_long_as(call, command)
         if call > cold:
             return lines, status
         # As a freshly booted board did: 9 faults in the prefill, ten times its instructions.
@@ -487,7 +568,8 @@ def test_a_run_that_waited_for_storage_is_no_count(world: World, cold: int, call
     board = FakeBoard(from_storage)
     if cold < measure_module.TRIES:
         counts = world.count(board).of
-        assert counts["Q2_K"].prompt == counts["Q8_0"].prompt == 1000
+        assert counts["Q2_K"].prompt.linear == pytest.approx(1000)
+        assert counts["Q2_K"] == counts["Q8_0"]
     else:
         with pytest.raises(ProbeError, match="read from storage"):
             world.count(board)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from edgequant.boards.profile import BoardProfile
 from edgequant.cli.app import make_app
 from edgequant.core.errors import EdgequantError, ProfileError, PromptError
 from edgequant.latency import measure as measure_module
+from edgequant.latency.measure import DEFAULT_PROMPT
 
 WHOLE = (Path(__file__).parent / "recorded" / "whole_run.jsonl").read_text().splitlines()
 PROFILE = 'kind = "ssh"\n[build]\ntarget = "t"\n[ssh]\nhost = "nowhere"\n'
@@ -40,8 +42,15 @@ class FakeBoard:
     ) -> SimpleNamespace:
         if "Q8_0" in command:
             return SimpleNamespace(status=137, stdout="", stderr="")
+        words = shlex.split(command)
+        length = 8 * len(words[words.index("--prompt") + 1]) // len(DEFAULT_PROMPT)
         for line in WHOLE:
-            on_line(line)
+            event = json.loads(line)
+            if event["event"] == "start":
+                event["prompt_tokens"] = length
+            if event["event"] == "prefill":
+                event |= {"tokens": length, "nanoseconds": 90_000 * length}
+            on_line(json.dumps(event))
         return SimpleNamespace(status=0, stdout="", stderr="")
 
 
@@ -61,7 +70,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr(
         edgequant.models.formats.gguf,
         "read_gguf",
-        lambda path: SimpleNamespace(file_type=path.stem.removeprefix("m-")),
+        lambda path: SimpleNamespace(
+            file_type=path.stem.removeprefix("m-"),
+            architecture="llama",
+            metadata={"llama.context_length": 512},
+        ),
     )
     monkeypatch.setattr(
         measure_module,
@@ -83,8 +96,31 @@ def test_a_table_shows_the_figures(run: Callable[..., Any], tmp_path: Path) -> N
     assert "Milliseconds per token on board (measured)" in result.stdout
     assert "Q2_K" in result.stdout
     assert "UNRELIABLE" in result.stdout
-    assert len(pd.read_parquet(tmp_path / "out" / "latency.parquet")) == 21
+    assert len(pd.read_parquet(tmp_path / "out" / "latency.parquet")) == 5 * 7
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["stage"] == "latency"
+
+
+def test_the_fit_and_its_error_on_rows_it_has_not_seen_are_shown(run: Callable[..., Any]) -> None:
+    said = run("board.toml", "m-Q2_K.gguf", "-n", "6").stdout
+    assert "x tokens at 8, 64, 128 tokens (off by" in said
+    assert "x depth at depths 9 to 132 (off by" in said
+    (pace,) = json.loads(run("board.toml", "m-Q2_K.gguf", "-n", "6", "--json").stdout)["paces"]
+    assert pace["prefill"]["linear"] == pytest.approx(90e-6)
+    assert pace["errors"]["prompt_tokens"] == [8, 64, 128]
+    assert pace["errors"]["prefill_held_out"] == pytest.approx(0, abs=0.01)
+    assert pace["errors"]["decode_held_out"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "lengths"), [("none", [8]), ("16,1000", [8, 16]), ("32, 48", [8, 32, 48])]
+)
+def test_the_lengths_of_prompts_can_be_chosen(
+    run: Callable[..., Any], asked: str, lengths: list[int]
+) -> None:
+    words = ("board.toml", "m-Q2_K.gguf", "-n", "6", "--prompt-lengths", asked, "--json")
+    (pace,) = json.loads(run(*words).stdout)["paces"]
+    assert pace["errors"]["prompt_tokens"] == lengths
+    assert ("one prompt length alone" in pace["note"]) == (lengths == [8])
 
 
 def test_json_has_the_same_and_is_all_there_is_on_stdout(run: Callable[..., Any]) -> None:
@@ -128,6 +164,8 @@ def test_wrong_arguments_are_purposeful_errors(
         ["--cache-type-k", "q9"],
         ["-n", "1"],
         ["--clock", "sundial"],
+        ["--prompt-lengths", "16,many"],
+        ["--prompt-lengths", "0"],
         ["--clock", "instructions"],
         ["--prompt", "x", "--prompt-file", "board.toml"],
     ],

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -31,6 +31,7 @@ tokens = st.integers(0, 3000) | st.floats(0, 3000, allow_nan=False)
 paces = st.sampled_from(PACES)
 
 
+@settings(deadline=None)
 @given(paces, tokens, tokens, tokens)
 def test_more_tokens_never_take_less_time(
     pace: Pace, prompt: float, count: float, more: float
@@ -44,6 +45,7 @@ def test_more_tokens_never_take_less_time(
     assert pace.first_token_seconds(prompt + more) >= pace.first_token_seconds(prompt) >= 0
 
 
+@settings(deadline=None)
 @given(paces, tokens, st.integers(1, 3000))
 def test_an_answer_is_its_first_token_and_the_steps_after_it(
     pace: Pace, prompt: float, count: int
@@ -54,6 +56,7 @@ def test_an_answer_is_its_first_token_and_the_steps_after_it(
     assert pace.seconds(prompt, 1) == pytest.approx(pace.first_token_seconds(prompt))
 
 
+@settings(deadline=None)
 @given(paces, st.lists(tokens, min_size=1, max_size=5), tokens)
 def test_arrays_give_what_their_numbers_give(pace: Pace, many: list[float], one: float) -> None:
     array = np.array(many, dtype=np.float64)
@@ -67,6 +70,7 @@ def test_arrays_give_what_their_numbers_give(pace: Pace, many: list[float], one:
     assert isinstance(pace.first_token_seconds(np.int64(3)), float)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_steps_are_summed_one_by_one(depth: int, steps: int) -> None:
     assert FITTED.decode is not None
@@ -75,6 +79,7 @@ def test_steps_are_summed_one_by_one(depth: int, steps: int) -> None:
     assert FITTED.decode_seconds_for(depth, steps) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(paces, st.integers(1, 600), st.integers(0, 600))
 def test_a_batch_costs_a_pass_and_no_more_than_its_tokens_one_by_one(
     pace: Pace, count: int, depth: int

@@ -63,6 +63,9 @@ def test_the_studys_series_is_reliable_and_its_ratio_has_an_interval() -> None:
     summaries = summarize(study_frame())
     assert all(s.reliable and s.unreliable_because is None for s in summaries)
     assert all(s.latency_source == "study" for s in summaries)
+    # 19 tokens that differ by chance have no trend.
+    assert [s.growth for s in summaries] == [0, 0]
+    assert sorted(round(s.spread or 0, 3) for s in summaries) == [0.014, 0.027]
     ratio = next(r for r in ratios(study_frame()) if r.quantization == "Q8_0")
     assert ratio.interval is not None
     assert 2.6 < ratio.interval.low < ratio.ratio < ratio.interval.high < 2.9

@@ -281,9 +281,10 @@ def crossings(result: MatchedResult) -> dict[tuple[str, str | None], tuple[float
 def test_the_studys_crossover_to_the_second() -> None:
     """From the recorded seconds: Q2_K first, Q8_0 later, and earlier where the budget is told."""
     result = match(*study_answers(), study_paces(), [20, 40], time_limits_seconds=[
-        18.18 * 19 - 1, 18.18 * 19, 49.73 * 23 - 1, 49.73 * 23, 49.73 * 39 - 1, 49.73 * 39,
+        18.18 * 20 - 1, 18.18 * 20 + 1, 49.73 * 24 - 1, 49.73 * 24 + 1,
+        49.73 * 40 - 1, 49.73 * 40 + 1,
     ])  # fmt: skip
-    plain, told = 39 * 49.73, 23 * 49.73
+    plain, told = 40 * 49.73, 24 * 49.73
     assert crossings(result) == {
         ("cot", "truncate"): pytest.approx((plain, plain, plain, 0.6, 0.3)),
         ("cot", "stated"): pytest.approx((told, told, told, 0.4, 0.4)),
@@ -324,7 +325,11 @@ def test_100_tokens_of_two_bits_take_as_long_as_36_point_6_of_eight() -> None:
 def test_a_faster_board_moves_the_crossover_in_proportion() -> None:
     answers = study_answers()
     slow = crossings(match(*answers, study_paces(), [20, 40]))
-    faster = [Pace(m.quantization, "measured", m.decode_seconds / 1000, 0.0) for m in study_paces()]
+    faster = [
+        Pace(m.quantization, "measured", step, 0.0, pass_seconds=step)
+        for m in study_paces()
+        for step in [m.decode_seconds / 1000]
+    ]
     quick = crossings(match(*answers, faster, [20, 40]))
     for family in slow:
         assert quick[family][1] * 1000 == pytest.approx(slow[family][1])

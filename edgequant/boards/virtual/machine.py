@@ -334,7 +334,7 @@ def machine_arguments(profile: BoardProfile, clock: Clock) -> list[str]:
     ``thread=single`` because the spinning barriers of ggml collapse as soon as the guest has
     more threads running than the host has free cores.
     """
-    cores = 1 if clock == "instructions" else profile.cpu.cores or DEFAULT_CORES
+    cores = profile.running_cores(clock) or DEFAULT_CORES
     ram = profile.memory.ram_bytes or DEFAULT_RAM_BYTES
     arguments = ["-M", "virt", "-cpu", profile.virtual.cpu, "-accel", "tcg,thread=single"]
     arguments += ["-smp", str(cores), "-m", f"{ram >> 20}M"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +21,16 @@ from edgequant.core.errors import ProbeError
 from edgequant.core.files import write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.progress import task
+from edgequant.latency.curve import Trend
+from edgequant.latency.fit import fit_rows
+from edgequant.latency.frame import RunLabels, run_rows
 from edgequant.latency.measure import (
-    RAW_FOLDER,
     HasProbe,
     Latency,
     OnBoard,
     board_identity,
     deploy_missing,
     file_sha256,
-    raw_name,
     run_steadily,
     waited_for_storage,
 )
@@ -37,10 +38,8 @@ from edgequant.latency.probe import (
     PROBE_NAME,
     ProbeOptions,
     ProbeRun,
-    parse_probe_output,
     run_probe,
 )
-from edgequant.latency.statistics import median
 
 if TYPE_CHECKING:
     from edgequant.boards.board import Board
@@ -48,16 +47,23 @@ if TYPE_CHECKING:
 
 STAGE = "instructions"
 FILE_NAME = "instructions.json"
+LENGTHS = 3
+"""Prompts of so many lengths are needed: a line through two would hide what is not straight."""
+
+
+_LABELS = RunLabels("counted", "counted", 1, "", "emulated")
 
 
 @dataclass(frozen=True)
 class InstructionCounts:
-    """Instructions of one token, all on one thread."""
+    """Instructions of a model's tokens, all on one thread."""
 
-    decode: float
-    """Of one generated token."""
-    prompt: float
-    """Of one more token of a prompt."""
+    decode: Trend
+    """Of one generated token, over the tokens in the cache."""
+    prompt: Trend
+    """Of a whole prompt, over its tokens."""
+    first_step: float = 0.0
+    """Of the first generated token after a prompt, on top."""
 
 
 @dataclass(frozen=True)
@@ -70,29 +76,40 @@ class Counts:
     def of(self) -> dict[str, InstructionCounts]:
         """Quantization to its counts."""
         values = json.loads(self.artefact.file(FILE_NAME).read_text(encoding="utf-8"))
-        return {name: InstructionCounts(**counts) for name, counts in values.items()}
+        return {
+            name: InstructionCounts(
+                Trend(**counts["decode"]), Trend(**counts["prompt"]), counts["first_step"]
+            )
+            for name, counts in values.items()
+        }
 
 
-def counts_from_runs(short: ProbeRun, long: ProbeRun) -> InstructionCounts:
-    """Counts from two runs under the instruction clock with prompts of different length.
+def counts_from_runs(runs: Sequence[ProbeRun]) -> InstructionCounts:
+    """Counts from runs under the instruction clock with prompts of different lengths.
 
-    A decoded token's is the median of the short run's; a prompt token's is the slope between the
-    two prefills, so that what a prefill costs whatever its length falls out.
+    A nanosecond is an instruction there, so that what is fitted to seconds elsewhere is fitted to
+    counts here: see :mod:`edgequant.latency.fit`.
 
     Raises:
-        ProbeError: the runs decoded nothing, or the longer prompt is not longer or not dearer.
+        ProbeError: the runs decoded nothing, or a longer prompt takes no more than a shorter one.
     """
-    if len(short.tokens) < 2:
+    if all(len(run.tokens) < 2 for run in runs):
         raise ProbeError("at least 2 tokens are needed to count instructions")
-    more_tokens = long.prefill.tokens - short.prefill.tokens
-    more = long.prefill.nanoseconds - short.prefill.nanoseconds
-    if more_tokens <= 0 or more <= 0:
+    by_length = sorted(runs, key=lambda run: run.prefill.tokens)
+    short, long = by_length[0].prefill, by_length[-1].prefill
+    more = long.nanoseconds - short.nanoseconds
+    if long.tokens <= short.tokens or more <= 0:
         raise ProbeError(
-            f"a prompt of {long.prefill.tokens} tokens takes {more} instructions more than one of "
-            f"{short.prefill.tokens}: the board's clock does not count instructions"
+            f"a prompt of {long.tokens} tokens takes {more} instructions more than one of "
+            f"{short.tokens}: the board's clock does not count instructions"
         )
-    decode = median([float(token.nanoseconds) for token in short.tokens[1:]])
-    return InstructionCounts(decode=decode, prompt=more / more_tokens)
+    fitted = fit_rows([row for run in runs for row in run_rows(run, _LABELS)])
+    counted = 1e9
+    return InstructionCounts(
+        decode=fitted.decode.trend.scaled(counted),
+        prompt=fitted.prefill.trend.scaled(counted),
+        first_step=fitted.first_step_seconds * counted,
+    )
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ class CountSettings:
     """How instructions are counted."""
 
     tokens: int = 8
-    """To decode."""
+    """To decode after the prompt as it is."""
     repack: bool = True
     """Let llama.cpp repack the weights."""
 
@@ -137,9 +154,9 @@ def count_instructions(
         models: quantization to a GGUF here, or to one that was deployed already.
         settings: how.
         build: has the probe for this board.
-        prompt: text; it is evaluated once as it is and once doubled.
-        measured: a measurement of these models; its runs are taken for those with the prompt as it
-            is, where they were made in just that way.
+        prompt: text; it is evaluated as it is, doubled, and cut to its half.
+        measured: a measurement of these models; its runs are taken where they were made in just
+            that way: with the prompt as it is, and with prompts of other lengths.
         store: where artefacts are kept, by default the cache.
 
     Raises:
@@ -158,15 +175,18 @@ def count_instructions(
             for quantization, path in remote.items():
                 shown.describe(f"Counting instructions per token of {quantization}")
 
-                def run(text: str, tokens: int, path: str = path) -> ProbeRun:
-                    options = ProbeOptions(tokens=tokens, threads=1, repack=settings.repack)
+                def run(text: str, path: str = path) -> ProbeRun:
+                    options = ProbeOptions(
+                        tokens=settings.tokens, threads=1, repack=settings.repack
+                    )
                     return run_probe(board, probe, path, text, options)
 
-                short = _measured_run(measured, recipe, quantization, settings)
-                if short is None:
-                    short = _counted(board, quantization, run, prompt, settings.tokens)
-                long = _counted(board, quantization, run, prompt + prompt, 1)
-                counts[quantization] = counts_from_runs(short, long)
+                runs = _measured_runs(measured, recipe, quantization)
+                if len({made.prefill.tokens for made in runs}) < LENGTHS:
+                    half = prompt[: max(len(prompt) // 2, 1)]
+                    texts = (prompt, half, prompt + prompt)
+                    runs = [_counted(board, quantization, run, text) for text in texts]
+                counts[quantization] = counts_from_runs(runs)
                 shown.advance()
         write_json(draft.folder / FILE_NAME, {name: asdict(c) for name, c in counts.items()})
 
@@ -176,11 +196,10 @@ def count_instructions(
 def _counted(
     board: Board,
     quantization: str,
-    run: Callable[[str, int], ProbeRun],
+    run: Callable[[str], ProbeRun],
     text: str,
-    tokens: int,
 ) -> ProbeRun:
-    found = run_steadily(board, "instructions", functools.partial(run, text, tokens))
+    found = run_steadily(board, "instructions", functools.partial(run, text))
     if waited_for_storage(found):
         raise ProbeError(
             f"{quantization} is read from storage while it runs: its instructions cannot be told "
@@ -191,36 +210,32 @@ def _counted(
     return found
 
 
-def _measured_run(
-    measured: Latency | None, wanted: Recipe, quantization: str, settings: CountSettings
-) -> ProbeRun | None:
-    """The first run of a measurement, as if it had been made for counting; None where it was not.
+def _measured_runs(measured: Latency | None, wanted: Recipe, quantization: str) -> list[ProbeRun]:
+    """The runs of a measurement, if they are as good as made for counting; none where not.
 
     Under the instruction clock the same binary, model, prompt and options take the same
-    instructions each time, token by token: a longer run begins with the shorter one's.
+    instructions each time, token by token, so that one repeat is enough.
     """
     if measured is None:
-        return None
+        return []
     made = measured.artefact.manifest
     same_inputs = all(
         made.inputs.get(name) == wanted.inputs[name]
         for name in ("board", "probe", f"model {quantization}")
     )
     expected = {
-        **ProbeOptions(threads=1, repack=settings.repack).model_dump(
+        **ProbeOptions(threads=1, repack=bool(wanted.parameters["repack"])).model_dump(
             mode="json", exclude={"tokens"}
         ),
         "prompt": wanted.parameters["prompt"],
         "clock": "instructions",
     }
     same_way = all(made.parameters.get(name) == value for name, value in expected.items())
-    path = measured.artefact.folder / RAW_FOLDER / raw_name(quantization, 1)
-    if not same_inputs or not same_way or not path.is_file():
-        return None
-    run = parse_probe_output(path.read_text(encoding="utf-8").splitlines())
-    if len(run.tokens) < settings.tokens or waited_for_storage(run):
-        return None
-    return run.model_copy(update={"tokens": run.tokens[: settings.tokens]})
+    if not same_inputs or not same_way:
+        return []
+    kept = measured.raw_runs(quantization)
+    by_length = {run.prefill.tokens: run for run in kept if not waited_for_storage(run)}
+    return [*by_length.values()]
 
 
 def _recipe(
@@ -241,5 +256,6 @@ def _recipe(
         "repack": settings.repack,
         "threads": 1,
         "waits_for_storage": False,
+        "lengths": LENGTHS,
     }
     return Recipe(STAGE, inputs, parameters, build.llama_cpp_commit)

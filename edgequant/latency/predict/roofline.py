@@ -11,30 +11,32 @@ and the prediction is the larger. Bandwidth and bytes depend on where the weight
   larger than the page cache keeps nothing of it under LRU, so each token reads all of it again.
   The study's two files, 3.168 GB in 18.18 s and 8.536 GB in 49.73 s, give 174 and 172 MB/s.
 
-What it leaves out makes it a lower bound: caches, imperfect splitting over cores, the attention's
-growth with the length of the context, and storage and computing not overlapping.
+Instructions grow with the tokens in the cache, bytes are taken not to. A prompt takes the larger of
+its instructions and one pass over the weights for each batch of 512 of its tokens.
+
+What it leaves out makes it a lower bound: caches, imperfect splitting over cores, reading the cache
+of keys and values, and storage and computing not overlapping.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from edgequant.core.errors import ProfileError
+from edgequant.latency.curve import MOST_STEPS, Curve, Trend
 from edgequant.latency.pace import Pace
+from edgequant.latency.predict.instructions import InstructionCounts
 
 if TYPE_CHECKING:
     from edgequant.boards.profile import BoardProfile
-    from edgequant.latency.predict.instructions import InstructionCounts
 
 RESERVED_BYTES = 300_000_000
 """RAM that the system, the cache of keys and values and the buffers keep from the weights."""
 DEFAULT_INSTRUCTIONS_PER_CYCLE = 1.0
 """Where a profile assumes nothing: an in-order dual-issue core on vector code with loads."""
-BATCH_TOKENS = 512
-"""Prompt tokens that share one pass over the weights (the probe's batch)."""
 
 Bound = Literal["storage", "dram", "compute"]
 _Value = TypeVar("_Value", int, float)
@@ -54,7 +56,10 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted latency, with each roof and which of them is the higher."""
+    """A predicted latency, with each roof and which of them is the higher.
+
+    The figures of one token are those of one decoded after a usual prompt.
+    """
 
     quantization: str
     fits_in_ram: bool
@@ -82,18 +87,14 @@ def predict_one(
 ) -> Prediction:
     """Predict one quantization's latency on a board that nobody measured.
 
-    A prompt of P tokens takes ``max(P * instructions per prompt token / rate,
-    ceil(P / 512) * bytes / bandwidth)``: a batch of prompt tokens shares one pass over the
-    weights. The model is linear in P, so that this is worked out at ``prompt_tokens``, a prompt of
-    the usual length, and divided by it.
-
     Args:
         profile: ram, bandwidths, cores and clock of the board.
         quantization: its name.
         size: the model's bytes.
         instructions: counted on one thread of a board of the same instruction set; they are
             split over the cores. None predicts from the bandwidth alone.
-        prompt_tokens: length of a usual prompt.
+        prompt_tokens: length of a usual prompt, for the figures that stand for one; the pace holds
+            for all.
 
     Raises:
         ProfileError: the profile lacks a figure that is needed.
@@ -112,38 +113,59 @@ def predict_one(
         memory = "storage"
         bandwidth = _need(profile, "storage.bytes_per_second", profile.storage.bytes_per_second)
         pass_seconds = size.file_bytes / bandwidth
-    prefill_pass_seconds = math.ceil(prompt_tokens / BATCH_TOKENS) * pass_seconds / prompt_tokens
-    compute: float | None = None
-    prefill_compute = 0.0
-    assumption = "instructions not counted"
-    if instructions is not None:
+    rate, assumption = (1.0, "instructions not counted")
+    counts = instructions
+    if counts is None:
+        counts = InstructionCounts(Trend(0.0), Trend(0.0))
+    else:
         rate, assumption = _instruction_rate(profile)
-        compute = instructions.decode / rate
-        prefill_compute = instructions.prompt / rate
-    decode_seconds = max(pass_seconds, compute or 0.0)
-    bound: Bound = "compute" if (compute or 0.0) > pass_seconds else memory
-    prefill_bound: Bound = "compute" if prefill_compute > prefill_pass_seconds else memory
+    compute = counts.decode.scaled(1 / rate)
+    prompt = counts.prompt.scaled(1 / rate)
+    pace = Pace(
+        quantization=quantization,
+        source="predicted",
+        decode_seconds=max(pass_seconds, float(compute.at(prompt_tokens))),
+        prefill_seconds_per_token=0.0,
+        prefill=Curve(prompt),
+        decode=_no_less(compute, pass_seconds),
+        first_step_seconds=counts.first_step / rate,
+        pass_seconds=pass_seconds,
+    )
+    prompt_seconds = pace.first_token_seconds(prompt_tokens)
+    compute_seconds = None if instructions is None else float(compute.at(prompt_tokens))
+    bound: Bound = "compute" if pace.decode_seconds > pass_seconds else memory
     note = (
         f"{bound}-bound: {_amount(pass_seconds)} s to read "
         f"{(size.bytes_per_token if fits else size.file_bytes) / 1e6:.1f} MB from {memory}"
     )
-    if compute is not None:
-        note += f", {_amount(compute)} s to compute"
+    if compute_seconds is not None:
+        note += (
+            f", {_amount(compute_seconds)} s to compute a token after {prompt_tokens}, "
+            f"{_amount(compute.linear)} s more for each before it"
+        )
     return Prediction(
         quantization=quantization,
         fits_in_ram=fits,
         bandwidth_seconds=pass_seconds,
-        compute_seconds=compute,
+        compute_seconds=compute_seconds,
         bound=bound,
-        prefill_bound=prefill_bound,
-        pace=Pace(
-            quantization=quantization,
-            source="predicted",
-            decode_seconds=decode_seconds,
-            prefill_seconds_per_token=max(prefill_pass_seconds, prefill_compute),
+        prefill_bound="compute" if prompt_seconds == float(prompt.at(prompt_tokens)) else memory,
+        pace=replace(
+            pace,
+            prefill_seconds_per_token=prompt_seconds / prompt_tokens,
             note=f"{note} ({assumption})",
         ),
     )
+
+
+def _no_less(trend: Trend, floor: float) -> Curve:
+    """The trend where it lies above the floor, else the floor."""
+    if trend.at(0.0) >= floor:
+        return Curve(trend)
+    reached = (floor - trend.fixed) / trend.linear if trend.linear > 0 else math.inf
+    if reached > MOST_STEPS:
+        return Curve(Trend(floor))
+    return Curve(trend, (0.0, reached), (floor, floor))
 
 
 def predict(
