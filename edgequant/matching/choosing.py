@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgequant.matching.crossover import event_times
 from edgequant.matching.curves import Curve, Floats, Integers
+from edgequant.matching.cuts import Changes
 
 PARTS = 5
 """With five, a choice is made on four fifths of the questions: nearly what all would choose."""
@@ -78,6 +80,66 @@ def choose(right: Flags, parts: Integers) -> Chosen:
     question, time = np.indices(right.shape[1:])
     own = right[choices[parts], question, time]
     return Chosen(own, total.argmax(axis=0), total.max(axis=0), elsewhere.max(axis=0))
+
+
+def best_of(curves: Sequence[Curve], parts: Integers) -> Changes:
+    """What :func:`choose` answers right, at every time at once: when it turns right and wrong.
+
+    The same question may change more than once at the same time, by steps that add up.
+
+    Args:
+        curves: of the same n questions; of equally accurate ones the first is chosen.
+        parts: of each question, shape (n,).
+    """
+    if len(curves) == 1:
+        return curves[0].changes
+    times = event_times(*(curve.changes for curve in curves))
+    choice = _choices(curves, parts, times)
+    pieces: list[tuple[Integers, Floats, Integers]] = []
+    for place, curve in enumerate(curves):
+        question, when, step = curve.changes.question, curve.changes.when, curve.changes.step
+        now = np.searchsorted(times, when)
+        own = choice[parts[question], now] == place
+        own &= choice[parts[question], np.maximum(now - 1, 0)] == place
+        pieces.append((question[own], when[own], step[own]))
+    pieces += [
+        _switches(curves, np.flatnonzero(parts == part), times, choice[part])
+        for part in range(PARTS)
+    ]
+    question, when, step = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    changes = Changes(question, when, step)
+    return changes.at(changes.when)
+
+
+def _choices(curves: Sequence[Curve], parts: Integers, times: Floats) -> Integers:
+    """The choice for each part, made on the others, from each time on; shape (parts, times)."""
+    most = np.full((PARTS, len(times)), -1, dtype=np.int32)
+    choice = np.zeros((PARTS, len(times)), dtype=np.int64)
+    for place, curve in enumerate(curves):
+        changes = curve.changes
+        right = np.zeros((PARTS, len(times)), dtype=np.int32)
+        np.add.at(
+            right, (parts[changes.question], np.searchsorted(times, changes.when)), changes.step
+        )
+        right.cumsum(axis=1, out=right)
+        elsewhere = right.sum(axis=0) - right
+        choice[elsewhere > most] = place
+        np.maximum(most, elsewhere, out=most)
+    return choice
+
+
+def _switches(
+    curves: Sequence[Curve], questions: Integers, times: Floats, choice: Integers
+) -> tuple[Integers, Floats, Integers]:
+    """Which of a part's questions turn right or wrong because another curve is chosen."""
+    switch = np.flatnonzero(np.diff(choice)) + 1
+    before, after = (np.zeros((len(questions), len(switch)), dtype=np.int8) for _ in range(2))
+    for place, curve in enumerate(curves):
+        left, taken = choice[switch - 1] == place, choice[switch] == place
+        before[:, left] = curve.right_at(times[switch[left] - 1])[questions]
+        after[:, taken] = curve.right_at(times[switch[taken]])[questions]
+    question, at = np.nonzero(after - before)
+    return questions[question], times[switch[at]], (after - before)[question, at].astype(np.int64)
 
 
 def quickest_first(curves: Sequence[Curve]) -> list[Curve]:

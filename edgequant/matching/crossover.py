@@ -7,23 +7,17 @@ from the first to the last at which a mid-p McNemar test does not tell them apar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from edgequant.matching.intervals import LEVEL, Counts, Floats, mcnemar_mid_p, paired_counts
+from edgequant.matching.cuts import Changes
+from edgequant.matching.intervals import LEVEL, Counts, Floats, mcnemar_mid_p
 
 END_FACTOR = 1.25
 """The last step is given this much room (times its start), as it has no end of its own."""
-BLOCK = 128
-"""Times that are looked at together: the memory that a search takes, not its result."""
-
-Flags = npt.NDArray[np.bool_]
-RightAt = Callable[[Floats], Flags]
-"""Rising times to who is right within each of them, shape (n, times)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +30,11 @@ class Crossover:
         seconds_low: lower end of the 95 % interval.
         seconds_high: upper end. Where the data know no time in between, both ends are those of
             the one step at which everything happens.
-        first_leads: the first of the two handed in leads before (and the second after).
-        first_ahead_seconds: last time limit at which the one that is overtaken is surely ahead.
-        second_ahead_seconds: first time limit at which the other one surely is.
     """
 
     seconds: float
     seconds_low: float
     seconds_high: float
-    first_leads: bool
-    first_ahead_seconds: float
-    second_ahead_seconds: float
 
 
 def changes_of_owner(lead: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -55,53 +43,65 @@ def changes_of_owner(lead: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in pairwise(sure) if lead[a] != lead[b]]
 
 
-def find_crossover(
-    first: RightAt,
-    second: RightAt,
-    events: Floats,
-    ahead: tuple[float, float],
-) -> Crossover:
+def find_crossover(leader: Changes, follower: Changes, ahead: tuple[float, float]) -> Crossover:
     """The crossover between two times at which different ones surely lead.
 
     Args:
-        first: who the first answers right.
-        second: who the second does.
-        events: all times at which either changes, rising.
-        ahead: (last time at which the one is ahead, first time at which the other is).
+        leader: when the one that is overtaken turns right and wrong.
+        follower: when the one that overtakes does.
+        ahead: (last time at which the one is surely ahead, first time at which the other is).
     """
     start, end = ahead
-    inside = events[(events > start) & (events < end)]
-    times = np.concatenate([[start], inside, [end]])
-    only_first, only_second = _counts(first, second, times)
-    lead = only_first - only_second
-    owner = int(np.sign(lead[0]))
-    gain = owner * lead * _logarithmic_lengths(times)
-    split = _best_split(gain)
-    p = mcnemar_mid_p(only_first, only_second)
-    equal = np.flatnonzero(p >= 1 - LEVEL)
+    events = event_times(leader, follower)
+    times = np.concatenate([[start], events[(events > start) & (events < end)], [end]])
+    only_leader, only_follower = paired_at(leader, follower, times)
+    lead = only_leader - only_follower
+    split = _best_split(lead * _logarithmic_lengths(times))
+    equal = np.flatnonzero(mcnemar_mid_p(only_leader, only_follower) >= 1 - LEVEL)
     if len(equal):
-        low, high = times[equal[0]], times[min(equal[-1] + 1, len(times) - 1)]
+        first, last = equal[0], equal[-1]
     else:
-        last = int(np.flatnonzero(np.sign(lead) == owner)[-1])
-        low, high = times[last], times[min(last + 1, len(times) - 1)]
+        first = last = max(np.flatnonzero(lead > 0), default=0)
     seconds = float(times[split])
     return Crossover(
         seconds=seconds,
-        seconds_low=min(float(low), seconds),
-        seconds_high=max(float(high), seconds),
-        first_leads=owner > 0,
-        first_ahead_seconds=float(start),
-        second_ahead_seconds=float(end),
+        seconds_low=min(float(times[first]), seconds),
+        seconds_high=max(float(times[min(last + 1, len(times) - 1)]), seconds),
     )
 
 
-def _counts(first: RightAt, second: RightAt, times: Floats) -> tuple[Counts, Counts]:
-    blocks: Sequence[tuple[Counts, Counts]] = [
-        paired_counts(first(block), second(block))
-        for block in np.split(times, np.arange(BLOCK, len(times), BLOCK))
-    ]
-    only_first, only_second = zip(*blocks, strict=True)
-    return np.concatenate(only_first), np.concatenate(only_second)
+def event_times(*changes: Changes) -> Floats:
+    """All times at which any of them changes, rising."""
+    return np.unique(np.concatenate([some.when for some in changes]))
+
+
+def paired_at(first: Changes, second: Changes, times: Floats) -> tuple[Counts, Counts]:
+    """Questions that only the first, and that only the second answers right within each time.
+
+    Args:
+        first: when the first turns right and wrong, in any order of ties.
+        second: the same questions by the second.
+        times: rising.
+    """
+    question = np.concatenate([first.question, second.question])
+    when = np.concatenate([first.when, second.when])
+    step = np.zeros((2, len(question)), dtype=np.int64)
+    step[0, : len(first.step)], step[1, len(first.step) :] = first.step, second.step
+    order = np.lexsort((when, question))
+    question, when, step = question[order], when[order], step[:, order]
+    begins = np.diff(question, prepend=-1) != 0
+    total = step.cumsum(axis=1)
+    before = (total - step)[:, begins]
+    right = total - before[:, begins.cumsum() - 1] > 0
+    only = (right & ~right[::-1]).astype(np.int64)
+    change = np.diff(only, axis=1, prepend=0)
+    change[:, begins] = only[:, begins]
+    place = np.searchsorted(times, when, side="left")
+    only_first, only_second = (
+        np.bincount(place, weights=row, minlength=len(times) + 1)[: len(times)].cumsum()
+        for row in change
+    )
+    return only_first.astype(np.int64), only_second.astype(np.int64)
 
 
 def _logarithmic_lengths(times: Floats) -> Floats:

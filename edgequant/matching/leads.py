@@ -8,16 +8,27 @@ from itertools import combinations
 
 import numpy as np
 
-from edgequant.matching.choosing import Chosen, Flags, choose, deal, quickest_first, right_of
-from edgequant.matching.crossover import changes_of_owner, find_crossover
+from edgequant.matching.choosing import (
+    Chosen,
+    Flags,
+    best_of,
+    choose,
+    deal,
+    quickest_first,
+    right_of,
+)
+from edgequant.matching.crossover import (
+    changes_of_owner,
+    event_times,
+    find_crossover,
+    paired_at,
+)
 from edgequant.matching.curves import Curve, Floats, Integers
+from edgequant.matching.cuts import Changes
 from edgequant.matching.intervals import holm_rejected, mcnemar_ahead_p
-from edgequant.matching.limits import spread_evenly
 from edgequant.matching.rows import Row
 
 ANY_PROMPT = "any"
-DRAWN_TIMES = 256
-"""At so many times the largest leads are looked for; they describe, nothing is tested there."""
 
 
 @dataclass(frozen=True)
@@ -111,20 +122,21 @@ def _family_rows(
 ) -> Iterator[Row]:
     members = by_quantization(curves)
     standing = stand(members, limits, parts)
-    for (first, second), lead in standing.lead.items():
+    best: dict[str, Changes] = {}
+    for pair, lead in standing.lead.items():
         changes = changes_of_owner(lead)
         if changes:
-            pair = _Pair(first, second, members[first], members[second], parts)
-            for before, after in changes:
-                ahead = float(limits[before]), float(limits[after])
-                yield {**family, **pair.confident_row(ahead)}
-        elif _cross(standing.chosen[first].right, standing.chosen[second].right):
-            yield {
-                **family,
-                "first_quantization": first,
-                "second_quantization": second,
-                "confident": False,
-            }
+            best |= {name: best_of(members[name], parts) for name in pair if name not in best}
+        elif _cross(*(standing.chosen[name].right for name in pair)):
+            first, second = pair
+            named: Row = {"first_quantization": first, "second_quantization": second}
+            yield {**family, **named, "confident": False}
+        for before, after in changes:
+            ahead = float(limits[before]), float(limits[after])
+            leader, follower = pair if lead[before] > 0 else pair[::-1]
+            named = {"first_quantization": leader, "second_quantization": follower}
+            row = _confident_row(best[leader], best[follower], ahead, len(parts))
+            yield {**family, **named, **row}
 
 
 def _cross(first: Flags, second: Flags) -> bool:
@@ -133,50 +145,23 @@ def _cross(first: Flags, second: Flags) -> bool:
     return bool((difference > 0).any() and (difference < 0).any())
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two quantizations between which the lead changes."""
-
-    first: str
-    second: str
-    first_curves: Sequence[Curve]
-    second_curves: Sequence[Curve]
-    parts: Integers
-
-    def confident_row(self, ahead: tuple[float, float]) -> Row:
-        """The row of a change of lead between two times at which different ones surely lead."""
-        events = self._events()
-        found = find_crossover(self._first_right, self._second_right, events, ahead)
-        owner = 1 if found.first_leads else -1
-        leader, follower = (self.first, self.second)[::owner]
-        times = spread_evenly(events, DRAWN_TIMES)
-        lead = owner * (
-            self._first_right(times).mean(axis=0) - self._second_right(times).mean(axis=0)
-        )
-        before = np.flatnonzero(times < max(found.seconds, times[0] * (1 + 1e-12)))
-        after = np.flatnonzero(times >= min(found.seconds, times[-1]))
-        most, least = before[lead[before].argmax()], after[lead[after].argmin()]
-        return {
-            "first_quantization": leader,
-            "second_quantization": follower,
-            "seconds": found.seconds,
-            "seconds_low": found.seconds_low,
-            "seconds_high": found.seconds_high,
-            "first_ahead_seconds": found.first_ahead_seconds,
-            "second_ahead_seconds": found.second_ahead_seconds,
-            "lead_before": float(lead[most]),
-            "lead_before_seconds": float(times[most]),
-            "lead_after": float(-lead[least]),
-            "lead_after_seconds": float(times[least]),
-            "confident": True,
-        }
-
-    def _first_right(self, seconds: Floats) -> Flags:
-        return choose(right_of(self.first_curves, seconds), self.parts).right
-
-    def _second_right(self, seconds: Floats) -> Flags:
-        return choose(right_of(self.second_curves, seconds), self.parts).right
-
-    def _events(self) -> Floats:
-        both = (*self.first_curves, *self.second_curves)
-        return np.unique(np.concatenate([curve.changes.when for curve in both]))
+def _confident_row(leader: Changes, follower: Changes, ahead: tuple[float, float], n: int) -> Row:
+    """A change of lead between two times at which different ones surely lead."""
+    found = find_crossover(leader, follower, ahead)
+    times = np.union1d(event_times(leader, follower), ahead)
+    only_leader, only_follower = paired_at(leader, follower, times)
+    lead = (only_leader - only_follower) / n
+    overtaken = int(np.searchsorted(times, found.seconds))
+    most, least = int(lead[:overtaken].argmax()), overtaken + int(lead[overtaken:].argmin())
+    return {
+        "seconds": found.seconds,
+        "seconds_low": found.seconds_low,
+        "seconds_high": found.seconds_high,
+        "first_ahead_seconds": ahead[0],
+        "second_ahead_seconds": ahead[1],
+        "lead_before": float(lead[most]),
+        "lead_before_seconds": float(times[most]),
+        "lead_after": float(-lead[least]),
+        "lead_after_seconds": float(times[least]),
+        "confident": True,
+    }
