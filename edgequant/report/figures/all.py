@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgequant.core.tables import records
-from edgequant.report.figures.canvas import require_matplotlib
+from edgequant.report.figures.canvas import drawing_settings
 from edgequant.report.figures.figure import Figure
 from edgequant.report.figures.latency import latency_figures
 from edgequant.report.figures.pareto import pareto_figures
@@ -25,16 +25,16 @@ def draw_figures(inputs: ReportInputs, styles: Mapping[str, SeriesStyle]) -> lis
     Raises:
         ToolMissingError: matplotlib is not installed.
     """
-    require_matplotlib()
     matched = inputs.matched
     steps, budgets = records(matched.matched), records(matched.budgets)
     scores = records(matched.scores)
     sizes = {model.quantization: model.bytes for model in inputs.manifest.models}
-    return [
-        *second_figures(steps, records(matched.best), records(matched.crossovers), styles),
-        *token_figures(budgets, scores, styles),
-        *told_figures(budgets, styles),
-        *length_figures(scores, styles),
-        *pareto_figures(budgets, sizes, styles),
-        *latency_figures(inputs.latency, styles, inputs.manifest.board.latency_source),
-    ]
+    with drawing_settings():
+        return [
+            *second_figures(steps, records(matched.best), records(matched.crossovers), styles),
+            *token_figures(budgets, scores, styles),
+            *told_figures(budgets, styles),
+            *length_figures(scores, styles),
+            *pareto_figures(budgets, sizes, styles),
+            *latency_figures(inputs.latency, styles, inputs.manifest.board.latency_source),
+        ]

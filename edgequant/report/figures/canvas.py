@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,13 @@ import numpy as np
 from edgequant.core.errors import ToolMissingError
 from edgequant.report.style import GRID, INK, MUTED, PAPER, SeriesStyle, rounded, tick_duration
 
+WIDTH, HEIGHT = 286, 240
+"""In points (1/72 inch), which are the SVG's units. Shown 318 pixels wide or more, which is what a
+phone leaves of 390, text of :data:`FONT` is never smaller than 11 pixels."""
+FONT = 10
+CHARACTER = FONT * 0.62
+"""Width of a character, about."""
+TICKS = 5
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _SECOND_TICKS = [m * 10.0**e for e in range(-6, 2) for m in (1, 2, 5) if m * 10.0**e < 50] + [
     60.0 * minutes for minutes in (1, 2, 5, 10, 20, 60, 120, 300, 600, 1440, 2880, 7200, 14400)
@@ -23,6 +29,7 @@ _RC: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgequant",
     "font.family": "DejaVu Sans",
+    "font.size": FONT,
     "text.color": INK,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -42,55 +49,28 @@ _RC: dict[str, object] = {
 }
 
 
-@dataclass(frozen=True)
-class Size:
-    """What a drawing is made for. Lengths in points (1/72 inch), which are the SVG's units.
-
-    A wide drawing is shown at 400 pixels or more, a narrow one at 300 or more: so its text is
-    never smaller than 11 pixels.
-    """
-
-    width: float
-    height: float
-    font: float
-    ticks: int
-
-    @property
-    def character(self) -> float:
-        """Width of a character, about."""
-        return self.font * 0.62
-
-
-WIDE = Size(width=360, height=262, font=10, ticks=7)
-NARROW = Size(width=240, height=250, font=9, ticks=4)
-
-
-@dataclass
 class Canvas:
-    """One drawing in the making."""
+    """One drawing in the making: a plot with its legend above it, where it covers no data."""
 
-    size: Size
-    left: float = 0.0
-    bottom: float = 0.0
-    figure: Any = field(init=False)
-    axes: Any = field(init=False)
+    def __init__(self, legend: Sequence[str] = (), *, left: float = CHARACTER * 6 + 4) -> None:
+        """Make room.
 
-    def open(self, legend: Sequence[str] = (), *, left: float | None = None) -> None:
-        """Make room for the legend's entries above the plot: there it covers no data."""
+        Args:
+            legend: the entries that :meth:`legend` will show.
+            left: of the plot, in points, for its labels.
+        """
         from matplotlib.figure import Figure as MplFigure
 
-        size = self.size
-        self.figure = MplFigure(figsize=(size.width / 72, size.height / 72))
+        self.figure = MplFigure(figsize=(WIDTH / 72, HEIGHT / 72))
         self.figure.patch.set_alpha(0)
         rows = len(self._legend_lines(legend))
-        left = size.character * 6 + 4 if left is None else left
-        bottom, top = size.font * 3.7, rows * size.font * 1.55 + 8
+        bottom, top = FONT * 3.7, rows * FONT * 1.55 + 8
         self.axes = self.figure.add_axes(
             (
-                left / size.width,
-                bottom / size.height,
-                (size.width - left - 9) / size.width,
-                (size.height - bottom - top) / size.height,
+                left / WIDTH,
+                bottom / HEIGHT,
+                (WIDTH - left - 9) / WIDTH,
+                (HEIGHT - bottom - top) / HEIGHT,
             )
         )
         self.axes.patch.set_alpha(0)
@@ -98,8 +78,8 @@ class Canvas:
     def _legend_lines(self, labels: Sequence[str]) -> list[Sequence[str]]:
         if not labels:
             return []
-        entry = max(map(len, labels)) * self.size.character + self.size.font * 3.2
-        columns = max(1, int((self.size.width - 6) // entry))
+        entry = max(map(len, labels)) * CHARACTER + FONT * 3.2
+        columns = max(1, int((WIDTH - 6) // entry))
         rows = math.ceil(len(labels) / columns)
         columns = math.ceil(len(labels) / rows)
         return [labels[start : start + columns] for start in range(0, len(labels), columns)]
@@ -116,7 +96,7 @@ class Canvas:
             loc="upper left",
             bbox_to_anchor=(0.01, 1.0),
             ncols=columns,
-            fontsize=self.size.font,
+            fontsize=FONT,
             handlelength=2.1,
             columnspacing=1.0,
             handletextpad=0.4,
@@ -143,9 +123,7 @@ class Canvas:
     ) -> None:
         self.axes.set_xscale("log")
         self.axes.set_xlim(low, high)
-        shown = [t for t in ticks if low <= t <= high]
-        step = max(1, math.ceil(len(shown) / self.size.ticks))
-        shown = shown[(len(shown) - 1) % step :: step]
+        shown = self._apart([t for t in ticks if low <= t <= high], texts)
         self.axes.set_xticks(shown, [texts(t) for t in shown])
         self.axes.minorticks_off()
 
@@ -154,11 +132,21 @@ class Canvas:
             self.log_axis(low, high, _SECOND_TICKS, tick_duration)
             return
         # A narrow range needs more than 1, 2 and 5.
-        raw = (high - low) / (self.size.ticks - 1)
+        raw = (high - low) / (TICKS - 1)
         magnitude = 10.0 ** math.floor(math.log10(raw))
         step = next(m for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw) * magnitude
         ticks = np.arange(math.ceil(low / step) * step, high, step)
         self.log_axis(low, high, [float(f"{t:.6g}") for t in ticks], tick_duration)
+
+    def _apart(self, ticks: Sequence[float], texts: Callable[[float], str]) -> list[float]:
+        """Those of the ticks whose texts do not run into each other, from the right on."""
+        width = WIDTH * self.axes.get_position().width
+        kept: list[float] = []
+        for tick in reversed(ticks):
+            room = (len(texts(tick)) + 2) * CHARACTER / width
+            if not kept or self.position(kept[-1]) - self.position(tick) >= room:
+                kept.append(tick)
+        return kept[::-1]
 
     def position(self, x: float) -> float:
         """Place on a logarithmic axis, 0 to 1."""
@@ -166,35 +154,9 @@ class Canvas:
         return (math.log(max(x, 1e-12)) - low) / (high - low)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """The same figure for both places."""
-
-    svg: str
-    narrow_svg: str
-
-
-def draw(paint: Callable[[Canvas], None]) -> Drawing:
-    """Paint for both sizes."""
-    drawn = []
-    for size in (WIDE, NARROW):
-        with _settings(size.font):
-            canvas = Canvas(size)
-            paint(canvas)
-            drawn.append(canvas.svg())
-    return Drawing(*drawn)
-
-
 @contextmanager
-def _settings(font: float) -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context({**_RC, "font.size": font}):
-        yield
-
-
-def require_matplotlib() -> None:
-    """Say what is missing before anything is drawn.
+def drawing_settings() -> Iterator[None]:
+    """Our settings of matplotlib, and no other's.
 
     Raises:
         ToolMissingError: matplotlib is not installed.
@@ -206,6 +168,8 @@ def require_matplotlib() -> None:
             "matplotlib is not installed", next_step='pip install "edgequant[report]"'
         ) from None
     mpl.use("svg")
+    with mpl.rc_context(_RC):
+        yield
 
 
 def handle(label: str, style: SeriesStyle, *, line: bool = True, hollow: bool = False) -> Any:

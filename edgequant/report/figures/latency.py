@@ -10,7 +10,7 @@ import numpy as np
 
 from edgequant.core.tables import records
 from edgequant.report.clocks import label
-from edgequant.report.figures.canvas import Canvas, draw, handle, of, present
+from edgequant.report.figures.canvas import Canvas, handle, of, present
 from edgequant.report.figures.figure import Figure
 from edgequant.report.style import PAPER, SeriesStyle, duration
 
@@ -33,7 +33,6 @@ def latency_figures(
         return
     values = {name: np.sort([float(r["seconds"]) for r in of(decode, name)]) for name in names}
     axis = f"Seconds per decoded token ({label(source).lower()})"
-    drawing = draw(lambda canvas: _paint(canvas, values, styles, axis))
     yield Figure(
         name="latency",
         group="latency",
@@ -44,24 +43,22 @@ def latency_figures(
             for name, own in values.items()
         )
         + ".",
-        svg=drawing.svg,
-        narrow_svg=drawing.narrow_svg,
+        svg=_paint(values, styles, axis),
         columns=columns,
         rows=decode,
     )
 
 
 def _paint(
-    canvas: Canvas,
     values: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]],
     styles: Mapping[str, SeriesStyle],
     axis: str,
-) -> None:
+) -> str:
     handles = [
         handle(f"{name} {duration(float(np.median(own)))}", styles[name])
         for name, own in values.items()
     ]
-    canvas.open([h.get_label() for h in handles])
+    canvas = Canvas([h.get_label() for h in handles])
     low, high = math.inf, 0.0
     for name, own in values.items():
         style, median = styles[name], float(np.median(own))
@@ -80,3 +77,4 @@ def _paint(
     canvas.seconds_axis(low / pad, high * pad)
     canvas.axes.set_xlabel(axis)
     canvas.legend(handles)
+    return canvas.svg()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edgequant.core.schemas import BUDGETS
 from edgequant.report.clocks import label
-from edgequant.report.figures.canvas import Canvas, draw, handle, plain_handle
+from edgequant.report.figures.canvas import Canvas, handle, plain_handle
 from edgequant.report.figures.figure import Figure, Row, slug
 from edgequant.report.pareto import Point, pareto
 from edgequant.report.style import PAPER, SeriesStyle, duration, percent
@@ -22,7 +22,6 @@ def pareto_figures(
         if not points:
             continue
         axis = f"Mean seconds ({label(source).lower()})"
-        drawing = draw(lambda c, points=points, axis=axis: _paint(c, points, styles, axis))  # type: ignore[misc]
         kept = [point.row for point in points if point.kept]
         yield Figure(
             name=f"pareto-{slug(source)}",
@@ -35,16 +34,13 @@ def pareto_figures(
                 for r in kept
             )
             + ".",
-            svg=drawing.svg,
-            narrow_svg=drawing.narrow_svg,
+            svg=_paint(points, styles, axis),
             columns=list(BUDGETS.columns),
             rows=[point.row for point in points],
         )
 
 
-def _paint(
-    canvas: Canvas, points: Sequence[Point], styles: Mapping[str, SeriesStyle], axis: str
-) -> None:
+def _paint(points: Sequence[Point], styles: Mapping[str, SeriesStyle], axis: str) -> str:
     found = {point.row["quantization"] for point in points}
     names = [name for name in styles if name in found]
     handles = [
@@ -52,7 +48,7 @@ def _paint(
         plain_handle("not beaten", hollow=False),
         plain_handle("beaten", hollow=True),
     ]
-    canvas.open([h.get_label() for h in handles])
+    canvas = Canvas([h.get_label() for h in handles])
     for point in points:
         row, style = point.row, styles[point.row["quantization"]]
         canvas.axes.plot(
@@ -67,3 +63,4 @@ def _paint(
     canvas.percent_axis(max(point.row["accuracy"] for point in points))
     canvas.axes.set_xlabel(axis)
     canvas.legend(handles)
+    return canvas.svg()

@@ -9,7 +9,7 @@ import numpy as np
 from edgequant.core.schemas import MATCHED
 from edgequant.report.clocks import label
 from edgequant.report.crossings import at_the_top, overall
-from edgequant.report.figures.canvas import Canvas, draw, handle, of, present
+from edgequant.report.figures.canvas import FONT, HEIGHT, Canvas, handle, of, present
 from edgequant.report.figures.figure import Figure, Row, slug
 from edgequant.report.figures.steps import accuracy_at, envelope, telling_times, thinned
 from edgequant.report.style import INK, MUTED, PAPER, SeriesStyle, duration, percent
@@ -63,15 +63,13 @@ def _figure(
     lines = {q: envelope(of(steps, q)) for q in present(steps, styles)}
     axis = f"Seconds since the question ({label(source).lower()})"
     shown = sorted(marks, key=lambda mark: float(mark["seconds"]))[:MOST_MARKS]
-    drawing = draw(lambda canvas: _paint(canvas, lines, shown, styles, axis))
     rows = [row for line in lines.values() for row in line]
     return Figure(
         name=name,
         group=group,
         title=title,
         description=_description(lines, shown, source),
-        svg=drawing.svg,
-        narrow_svg=drawing.narrow_svg,
+        svg=_paint(lines, shown, styles, axis),
         columns=list(MATCHED.columns),
         rows=rows or list(steps),
     )
@@ -96,18 +94,17 @@ def _description(lines: Mapping[str, Sequence[Row]], marks: Sequence[Row], sourc
 
 
 def _paint(
-    canvas: Canvas,
     lines: Mapping[str, Sequence[Row]],
     marks: Sequence[Row],
     styles: Mapping[str, SeriesStyle],
     label: str,
-) -> None:
+) -> str:
     names = [name for name in lines if lines[name]]
-    canvas.open(names)
+    canvas = Canvas(names)
     axes = canvas.axes
     if not names:
         axes.text(0.5, 0.5, "no right answer", transform=axes.transAxes, ha="center")
-        return
+        return canvas.svg()
     every = [row["seconds"] for name in names for row in lines[name]]
     high = max(every) * 1.15
     low = min((s for s in every if s > 0), default=high / 1000) / 1.15
@@ -118,6 +115,7 @@ def _paint(
     axes.set_xlabel(label)
     _mark_crossovers(canvas, marks)
     canvas.legend([handle(name, styles[name]) for name in names])
+    return canvas.svg()
 
 
 def _line(
@@ -157,9 +155,9 @@ def _mark_crossovers(canvas: Canvas, marks: Sequence[Row]) -> None:
     """A line where a lead changes hands beyond chance, its 95 % interval in grey."""
     if not marks:
         return
-    axes, size = canvas.axes, canvas.size
+    axes = canvas.axes
     # Room above the data for the labels.
-    line = size.font * 1.45 / size.height / axes.get_position().height
+    line = FONT * 1.45 / HEIGHT / axes.get_position().height
     axes.set_ylim(0, axes.get_ylim()[1] * (1 + 1.2 * line * len(marks)))
     for index, mark in enumerate(marks):
         axes.axvspan(mark["seconds_low"], mark["seconds_high"], color=MUTED, alpha=0.13, lw=0)
@@ -175,7 +173,7 @@ def _mark_crossovers(canvas: Canvas, marks: Sequence[Row]) -> None:
             textcoords="offset points",
             ha="left" if on_right else "right",
             va="top",
-            fontsize=size.font,
+            fontsize=FONT,
             color=INK,
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
         )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgequant.core.schemas import BUDGETS, SCORES
 from edgequant.report.figures.canvas import (
+    CHARACTER,
+    TICKS,
     Canvas,
-    draw,
     handle,
     of,
     plain_handle,
@@ -44,7 +46,6 @@ def token_figures(
     ]
     for prompt, strategy in dict.fromkeys((r["prompt"], r["strategy"]) for r in plain):
         data = [r for r in plain if (r["prompt"], r["strategy"]) == (prompt, strategy)]
-        drawing = draw(lambda canvas, data=data: _paint_cuts(canvas, data, styles))  # type: ignore[misc]
         yield Figure(
             name=f"accuracy-tokens-{slug(prompt)}-{slug(strategy)}",
             group="tokens",
@@ -53,8 +54,7 @@ def token_figures(
             description=_told(
                 data, styles, lambda r: f"{percent(r['accuracy'])} at {r['cut_tokens']}"
             ),
-            svg=drawing.svg,
-            narrow_svg=drawing.narrow_svg,
+            svg=_paint_cuts(data, styles),
             columns=_CUT_COLUMNS,
             rows=data,
         )
@@ -73,7 +73,6 @@ def told_figures(budgets: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> I
             if r["strategy"] == "truncate" and r["prompt"] == prompt and r["cut_tokens"] in at
         ]
         pairs = _Pairs(cut, own, at, family_words(strategy))
-        drawing = draw(lambda canvas, pairs=pairs: pairs.paint(canvas, styles))  # type: ignore[misc]
         yield Figure(
             name=f"told-{slug(prompt)}-{slug(strategy)}",
             group="told",
@@ -81,8 +80,7 @@ def told_figures(budgets: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> I
             description=_told(
                 own, styles, lambda r: f"{percent(r['accuracy'])} with {r['budget_tokens']} tokens"
             ),
-            svg=drawing.svg,
-            narrow_svg=drawing.narrow_svg,
+            svg=pairs.paint(styles),
             columns=_CUT_COLUMNS,
             rows=[*cut, *own],
         )
@@ -93,11 +91,11 @@ def length_figures(scores: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> 
     plain = [row for row in scores if row["budget_tokens"] is None]
     for prompt, strategy in dict.fromkeys((r["prompt"], r["strategy"]) for r in plain):
         data = [r for r in plain if (r["prompt"], r["strategy"]) == (prompt, strategy)]
-        drawing = draw(lambda canvas, data=data: _paint_lengths(canvas, data, styles))  # type: ignore[misc]
         yield Figure(
             name=f"lengths-{slug(prompt)}-{slug(strategy)}",
             group="lengths",
-            title=f"Prompt “{prompt}”, {family_words(strategy)}: tokens of an answer",
+            title=f"Prompt “{prompt}”, {family_words(strategy)}: tokens of an answer (mark: "
+            "median; bar: 10 to 90 %; line: to the longest)",
             description="; ".join(
                 f"{r['quantization']}: median {significant(r['median_tokens'])}, a tenth within "
                 f"{significant(r['p10_tokens'])}, nine tenths within "
@@ -105,8 +103,7 @@ def length_figures(scores: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> 
                 for r in data
             )
             + ".",
-            svg=drawing.svg,
-            narrow_svg=drawing.narrow_svg,
+            svg=_paint_lengths(data, styles),
             columns=list(SCORES.columns),
             rows=data,
         )
@@ -133,9 +130,9 @@ def _floats(rows: Sequence[Row], column: str) -> npt.NDArray[np.float64]:
     return np.array([row[column] for row in rows], dtype=np.float64)
 
 
-def _paint_cuts(canvas: Canvas, data: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> None:
+def _paint_cuts(data: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> str:
     names = present(data, styles)
-    canvas.open(names)
+    canvas = Canvas(names)
     for name in names:
         style = styles[name]
         line = sorted(of(data, name), key=lambda row: int(row["cut_tokens"]))
@@ -157,6 +154,7 @@ def _paint_cuts(canvas: Canvas, data: Sequence[Row], styles: Mapping[str, Series
     canvas.percent_axis(max(row["accuracy_high"] for row in data))
     canvas.axes.set_xlabel("Cut after so many tokens")
     canvas.legend([handle(name, styles[name]) for name in names])
+    return canvas.svg()
 
 
 class _Pairs:
@@ -167,14 +165,14 @@ class _Pairs:
     ) -> None:
         self.cut, self.other, self.budgets, self.words = cut, other, budgets, words
 
-    def paint(self, canvas: Canvas, styles: Mapping[str, SeriesStyle]) -> None:
+    def paint(self, styles: Mapping[str, SeriesStyle]) -> str:
         names = present(self.other, styles)
         handles = [
             *(handle(name, styles[name], line=False) for name in names),
             plain_handle("only cut", hollow=False),
             plain_handle(self.words, hollow=True),
         ]
-        canvas.open([h.get_label() for h in handles])
+        canvas = Canvas([h.get_label() for h in handles])
         for index, name in enumerate(names):
             shift = (index - (len(names) - 1) / 2) * 0.75 / max(len(names), 2)
             cut = {row["cut_tokens"]: row for row in of(self.cut, name)}
@@ -190,6 +188,7 @@ class _Pairs:
         canvas.axes.set_xlabel("Budget in tokens")
         canvas.percent_axis(max(row["accuracy_high"] for row in [*self.cut, *self.other]))
         canvas.legend(handles)
+        return canvas.svg()
 
 
 def _mark(canvas: Canvas, x: float, row: Row, style: SeriesStyle, *, hollow: bool) -> None:
@@ -201,9 +200,9 @@ def _mark(canvas: Canvas, x: float, row: Row, style: SeriesStyle, *, hollow: boo
     )  # fmt: skip
 
 
-def _paint_lengths(canvas: Canvas, data: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> None:
+def _paint_lengths(data: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> str:
     names = present(data, styles)
-    canvas.open(left=max(map(len, names), default=1) * canvas.size.character + 12)
+    canvas = Canvas(left=max(map(len, names), default=1) * CHARACTER + 12)
     axes = canvas.axes
     longest = max(row["longest_tokens"] for row in data)
     for place, name in enumerate(names):
@@ -221,13 +220,13 @@ def _paint_lengths(canvas: Canvas, data: Sequence[Row], styles: Mapping[str, Ser
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.7)
     axes.set_xlim(0, longest * 1.04)
-    axes.xaxis.set_major_locator(_ticks(canvas.size.ticks))
+    axes.xaxis.set_major_locator(_ticks())
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("Tokens: mark the median, bar 10 to 90 %, line the longest"
-                    if canvas.size.ticks > 4 else "Tokens")  # fmt: skip
+    axes.set_xlabel("Tokens")
+    return canvas.svg()
 
 
-def _ticks(count: int) -> object:
+def _ticks() -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(count, integer=True)
+    return MaxNLocator(TICKS, integer=True)
