@@ -118,7 +118,7 @@ def _about(path: Path) -> Iterator[None]:
 
 
 def _source_label(source: str) -> str:
-    from edgequant.report.words import label
+    from edgequant.report.clocks import label
 
     return f"{label(source)} seconds" if source != "study" else label(source)
 

@@ -14,11 +14,12 @@ _COLUMNS = (
     "within",
     "quantization",
     "prompt",
-    "budget",
-    "seconds",
-    "accuracy",
-    "95 % interval",
-    "as good",
+    "strategy",
+    "accuracy (95 %)",
+    "runner-up",
+    "difference",
+    "worse",
+    "cannot be told apart",
 )
 
 
@@ -35,7 +36,7 @@ def print_matched(
         marked: quantization to its name as it stands in a row, where it is known what files hold.
     """
     from edgequant.core.tables import records
-    from edgequant.report.words import describe_crossovers, nothing_right
+    from edgequant.report.words import nothing_right
 
     nothing = nothing_right(result.scores, result.matched)
     if nothing is not None:
@@ -43,17 +44,28 @@ def print_matched(
         _print_notes(result)
         return
     best = records(result.best)
-    crossovers, matched = records(result.crossovers), records(result.matched)
     sources = list(dict.fromkeys(row["latency_source"] for row in best))
     for source in sources:
         of_source = [row for row in best if row["latency_source"] == source]
-        _print_best(of_source, source_label(source), marked or {})
+        print_table(
+            _COLUMNS,
+            [_best_row(row, marked or {}) for row in of_source],
+            title=f"Best choices, {source_label(source)}",
+        )
     for source in sources:
-        echo(f"Crossovers, {source_label(source)}:")
-        sentences = describe_crossovers(crossovers, source, matched)
-        for sentence in sentences or ["none beyond chance"]:
-            echo(f"  {sentence}")
+        _print_crossovers(result, source, source_label(source))
     _print_notes(result)
+
+
+def _print_crossovers(result: MatchedResult, source: str, source_label: str) -> None:
+    from edgequant.core.tables import records
+    from edgequant.report.crossings import describe_crossovers, overall, sure_crossovers
+
+    sure = overall(sure_crossovers(records(result.crossovers), source))
+    steps = [row for row in records(result.matched) if row["latency_source"] == source]
+    echo(f"Crossovers, {source_label}:")
+    for sentence in describe_crossovers(sure, steps) or ["none beyond chance"]:
+        echo(f"  {sentence}")
 
 
 def _print_notes(result: MatchedResult) -> None:
@@ -61,31 +73,39 @@ def _print_notes(result: MatchedResult) -> None:
         echo(f"Note: {note}")
 
 
-def _print_best(
-    best: Sequence[dict[str, Any]], source_label: str, marked: Mapping[str, str]
-) -> None:
-    print_table(
-        _COLUMNS,
-        [_best_row(row, marked) for row in best],
-        title=f"Best choices, {source_label}",
-    )
-
-
-def _best_row(row: dict[str, Any], marked: Mapping[str, str]) -> list[object]:
-    from edgequant.answers.strategies.truncate import NAME as TRUNCATE
-    from edgequant.report.style import duration, percent, tick_duration
+def _best_row(row: Mapping[str, Any], marked: Mapping[str, str]) -> Sequence[object]:
+    from edgequant.report.advice import names
+    from edgequant.report.style import percent, tick_duration
 
     within = tick_duration(row["time_limit_seconds"])
     if row["quantization"] is None:
         return [within, "nothing answers", *[None] * (len(_COLUMNS) - 2)]
-    budget = "no limit" if row["budget_tokens"] is None else str(row["budget_tokens"])
     return [
         within,
         marked.get(row["quantization"], row["quantization"]),
         row["prompt"],
-        budget if row["strategy"] == TRUNCATE else f"{budget} {row['strategy']}",
-        duration(row["seconds"]),
-        percent(row["accuracy"]),
-        f"{percent(row['accuracy_low'])} to {percent(row['accuracy_high'])}",
-        row["not_distinguishable_from"] or "",
+        _strategy(row),
+        f"{percent(row['accuracy'])}\n({_span(row, 'accuracy')})",
+        row["runner_up"] or "",
+        "" if row["difference"] is None else _difference(row),
+        ", ".join(names(row["worse"])),
+        ", ".join(names(row["not_distinguishable_from"])),
     ]
+
+
+def _strategy(row: Mapping[str, Any]) -> str:
+    if row["budget_tokens"] is None:
+        return str(row["strategy"])
+    return f"{row['strategy']} {row['budget_tokens']}"
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    from edgequant.report.style import points
+
+    return f"{points(row['difference'])}\n({_span(row, 'difference')})"
+
+
+def _span(row: Mapping[str, Any], name: str) -> str:
+    from edgequant.report.style import points
+
+    return f"{points(row[f'{name}_low'])} to {points(row[f'{name}_high'])}"

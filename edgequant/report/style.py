@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 
 INK = "#1f2328"
 MUTED = "#59636e"
@@ -25,27 +26,9 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-",
     (0, (5, 1.2)),
-    (0, (3, 1, 1, 1)),
     (0, (1.2, 1)),
-)
-
-SOURCE_LABELS = {
-    "measured": "MEASURED",
-    "emulated": "EMULATED",
-    "predicted": "PREDICTED",
-    "study": "STUDY LATENCIES",
-}
-SOURCE_MEANINGS = {
-    "measured": "seconds read on the board itself",
-    "emulated": "seconds read on a virtual board: an emulator's, not a real chip's",
-    "predicted": "a what-if: seconds computed for a real board that nobody timed here, from the "
-    "bytes and instructions of a token",
-    "study": "a what-if: the same answers under the per-token seconds that the study recorded for "
-    "an 8 B model on its storage-bound board",
-}
-INSTRUCTION_CLOCK_MEANING = (
-    "no real chip's seconds but instruction counts: the virtual board's clock goes on by 1 ns for "
-    "each instruction that its one core executes"
+    (0, (5, 1.2, 1.2, 1.2)),
+    (0, (3, 1, 1, 1, 1, 1)),
 )
 
 
@@ -70,7 +53,7 @@ def series_styles(quantizations: Sequence[str]) -> dict[str, SeriesStyle]:
         name: SeriesStyle(
             palette[i % len(palette)],
             _MARKERS[i % len(_MARKERS)],
-            "-" if count <= len(palette) else _DASHES[i // len(palette) % len(_DASHES)],
+            _DASHES[(count - 1 - i) % len(_DASHES)],
         )
         for i, name in enumerate(quantizations)
     }
@@ -103,6 +86,14 @@ def duration(seconds: float | None) -> str:
     return f"{significant(seconds / 3600)} h"
 
 
+def span(low: float, high: float) -> str:
+    """Two times, the unit once where it is the same: ``33.9 to 54.1 ms``."""
+    first, last = duration(low), duration(high)
+    if first.rpartition(" ")[2] == last.rpartition(" ")[2]:
+        first = first.rpartition(" ")[0]
+    return f"{first} to {last}"
+
+
 def tick_duration(seconds: float) -> str:
     """A round time without superfluous zeros: 50 ms, 2 s, 10 min."""
     if seconds < 0.9995e-3:
@@ -116,9 +107,21 @@ def tick_duration(seconds: float) -> str:
     return f"{seconds / 3600:.3g} h"
 
 
+def rounded(value: float, digits: int) -> str:
+    """So many digits behind the point, halves away from zero: 48.5 is 49, where Python says 48."""
+    # What a float nearly is, people take it to be: 0.145 * 100 is 14.499999999999998.
+    exact = Decimal(repr(round(value, 9)))
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage with one digit; a dash for None."""
-    return "–" if share is None else f"{share * 100:.1f} %"
+    return "–" if share is None else f"{rounded(share * 100, 1)} %"
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in percentage points with one digit; a dash for None."""
+    return "–" if share is None else rounded(share * 100, 1)
 
 
 def byte_size(size: float | None) -> str:

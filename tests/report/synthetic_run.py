@@ -81,12 +81,12 @@ def latency_frame(repeats: int = 3, tokens: int = 64) -> pd.DataFrame:
     return make_frame(rows)
 
 
-def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInputs:
+def report_inputs(questions: int = 200) -> ReportInputs:
     """All that a report shows."""
     answers, gold = synthetic_answers(questions)
     own = paces()
     budgets = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
-    matched = match(answers, gold, own, budgets, resamples=resamples)
+    matched = match(answers, gold, own, budgets)
     manifest = RunManifest(
         created="2024-05-01T12:00:00+00:00",
         llama_cpp_commit="0c1e57098",
@@ -95,7 +95,10 @@ def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInput
             description="A 6.6 M parameter Llama on the virtual RK3568-class board",
             file="demo.toml",
             sha256="cd" * 32,
-            parameters={"evaluation": {"limit": questions, "budgets": budgets}},
+            parameters={
+                "evaluation": {"limit": questions, "budgets": budgets},
+                "what_if": [{"kind": "predicted", "board": "rk3568"}, {"kind": "study"}],
+            },
         ),
         board=BoardRecord(
             name="virtual",
@@ -103,7 +106,7 @@ def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInput
             latency_source="emulated",
             description="qemu's virt machine, dressed as an RK3568 board.",
             profile={"cpu": {"cores": 4}, "memory": {"ram_bytes": 2 << 30}},
-            facts={"kernel": "6.1.0-cloud-arm64", "isa": ["asimddp", "asimdhp"], "cores": 4},
+            facts={"kernel": "6.1.0-cloud-arm64", "isa": ["asimddp", "asimdhp"], "cores": 1},
         ),
         models=[
             ModelRecord(
@@ -119,7 +122,7 @@ def report_inputs(questions: int = 200, *, resamples: int = 1000) -> ReportInput
         inputs={"experiment": "cd" * 32, "questions": "12" * 32, "build": "0123456789abcdef"},
         prompts=[PromptRecord(name="cot", system="Follow <this> pattern & \\boxed{}.")],
         generation={"slots": 1, "prompt_cache": False, "questions": questions},
-        match=MatchRecord(resamples=resamples, notes=list(matched.notes)),
+        match=MatchRecord(notes=list(matched.notes)),
         tools={"zig": "0.15.2", "qemu": "7.2"},
         stages=[
             StageRecord(name="build", seconds=412.0, key="0123456789abcdef"),

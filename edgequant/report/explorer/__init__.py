@@ -1,0 +1,1 @@
+"""Every question and answer, to be looked at in the page."""
