@@ -80,6 +80,7 @@ def test_what_the_study_did_not_record_is_missing_not_zero() -> None:
     assert summary.major_faults_per_token is None
 
 
+@settings(deadline=None)
 @given(series, st.floats(min_value=1e-3, max_value=1e3))
 def test_quantiles_and_spread_scale_with_the_clock(values: list[float], factor: float) -> None:
     scaled = [value * factor for value in values]
@@ -100,6 +101,7 @@ def test_order_matters_to_the_trend_alone(data: st.DataObject, values: list[floa
     assert before.median_interval == after.median_interval
 
 
+@settings(deadline=None)
 @given(series)
 def test_quantiles_are_ordered_and_inside_the_series(values: list[float]) -> None:
     middle, p90, p99 = (quantile(values, p) for p in (0.5, 0.9, 0.99))
@@ -111,6 +113,7 @@ def test_quantiles_are_ordered_and_inside_the_series(values: list[float]) -> Non
     assert p99 <= max(values) * slack
 
 
+@settings(deadline=None)
 @given(st.lists(seconds, min_size=1, max_size=80))
 def test_the_interval_holds_the_median_and_has_the_coverage_it_claims(values: list[float]) -> None:
     interval = median_interval(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgequant.boards.profile import BoardProfile
@@ -111,6 +111,7 @@ def test_a_profile_that_lacks_a_figure_is_an_error_that_names_it(
         predict_one(profile(**section), "Q", SMALL, instructions(1e6, 1e6))
 
 
+@settings(deadline=None)
 @given(st.floats(1e5, 1e9), st.floats(1.1, 10))
 def test_more_instructions_are_never_faster(decode: float, factor: float) -> None:
     counts = {"A": instructions(decode, 1e5), "B": instructions(decode * factor, 1e5)}
@@ -165,6 +166,7 @@ def test_a_predicted_token_takes_the_larger_of_bytes_and_growing_instructions(fi
         assert pace.decode_seconds_for(depth, 1) == pytest.approx(expected, rel=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3000), st.floats(0, 1e5), st.floats(0, 1e8))
 def test_a_predicted_prompt_takes_a_pass_for_each_batch_or_more(
     prompt: int, per_token: float, fixed: float
