@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 import typer
 
@@ -27,6 +29,12 @@ def command(
     context: int = typer.Option(
         4096, min=64, max=LARGEST_COUNT, help="Tokens that prompt and answer may have."
     ),
+    prompt_cache: bool = typer.Option(
+        False, "--prompt-cache", help="Keep prompts between answers; no longer the reference mode."
+    ),
+    cache_type_k: str = typer.Option("f16", help="Type of the key cache."),
+    cache_type_v: str = typer.Option("f16", help="Type of the value cache."),
+    flash_attention: str = typer.Option("auto", help="on, off, or as llama.cpp chooses (auto)."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Run llama-server for one GGUF on the loopback address until Ctrl-C.
@@ -35,14 +43,24 @@ def command(
 
     Example: edgequant serve models/Q4_K_M.gguf --port 8080
     """
-    from edgequant.answers.mirrors.llama_server.process import ServerPolicy
+    from edgequant.answers.mirrors.llama_server.process import FlashAttention, ServerPolicy
     from edgequant.answers.mirrors.llama_server.server import LlamaServer
     from edgequant.build.build import build
     from edgequant.core.paths import cache_root
     from edgequant.core.progress import say, task
+    from edgequant.latency.probe import CACHE_TYPES
 
+    _check_choice("--cache-type-k", cache_type_k, CACHE_TYPES)
+    _check_choice("--cache-type-v", cache_type_v, CACHE_TYPES)
+    _check_choice("--flash-attention", flash_attention, get_args(FlashAttention))
     policy = ServerPolicy(
-        slots=slots, threads=threads or len(os.sched_getaffinity(0)), context=context
+        slots=slots,
+        prompt_cache=prompt_cache,
+        threads=threads or len(os.sched_getaffinity(0)),
+        context=context,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+        flash_attention=cast(FlashAttention, flash_attention),
     )
     host = build("host")
     log = cache_root() / "logs" / f"serve-{os.getpid()}.log"
@@ -68,7 +86,7 @@ def command(
         else:
             echo(f"{model.name} is served at {mirror.url}")
         if not policy.is_reference:
-            say(f"{slots} slots: greedy answers may differ from the reference mode's")
+            say("Several slots or a prompt cache: answers may differ from the reference mode's")
         say("Press Ctrl-C to stop.")
         mirror.wait()
     except KeyboardInterrupt:
@@ -76,3 +94,8 @@ def command(
     finally:
         mirror.stop()
     say("Stopped.")
+
+
+def _check_choice(option: str, value: str, values: Sequence[str]) -> None:
+    if value not in values:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(values)}", param_hint=option)

@@ -18,7 +18,7 @@ from edgequant.answers.agreement import sample
 from edgequant.answers.cache import AnswerCache, cache_file, decode_pieces, make_answer
 from edgequant.answers.generate import find_answers, generate
 from edgequant.answers.mirrors.llama_server.pool import (
-    FastLlamaServer,
+    FastLlamaServers,
     LlamaServers,
     default_workers,
 )
@@ -48,7 +48,7 @@ from tests.answers.conftest import write_model
 GIGABYTE = 10**9
 Run = Callable[..., Answers]
 POLICY = ("context", "threads", "cache_type_k", "flash_attention", "slots", "prompt_cache")
-FAST: dict[str, object] = {"kind": FastLlamaServer, "slots": 4, "prompt_cache": True}
+FAST: dict[str, object] = {"kind": FastLlamaServers, "slots": 4, "prompt_cache": True}
 
 
 @pytest.fixture

@@ -17,10 +17,13 @@ from edgequant.answers.generate import generate
 from edgequant.answers.mirrors.llama_server.pool import LlamaServers
 from edgequant.answers.prompts import load_prompt
 from edgequant.answers.questions import Question
+from edgequant.answers.strategies.early_stop import CLOSING, EarlyStop
+from edgequant.answers.strategies.loop_stop import LoopStop
 from edgequant.answers.strategies.stated import Stated
 from edgequant.answers.strategies.truncate import Truncate
 from edgequant.answers.table import Answers
 from edgequant.core.artefact import Store
+from edgequant.core.tables import records
 from edgequant.models.model_file import ModelFile
 from tests.answers.mirrors.llama_server.tiny_llama import write_tiny_llama
 
@@ -119,3 +122,30 @@ def test_a_killed_run_is_taken_up(
     assert len(resumed) == 2 * COUNT
     assert resumed.drop(columns=timings).equals(in_one_go.drop(columns=timings))
     assert servers_of(tmp_path) == []
+
+
+def test_closed_answers_go_on_from_the_tokens_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host_build: Tools
+) -> None:
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    write_tiny_llama(tmp_path / "tiny.gguf")
+    answers = generate(
+        [ModelFile.of_path("F32", tmp_path / "tiny.gguf")],
+        mirrors=LlamaServers(host_build.binary("llama-server"), "0c1e57098", workers=1),
+        prompts=[load_prompt("cot")],
+        strategies=[Truncate(), EarlyStop(budgets=(8, 20)), LoopStop()],
+        questions=[Question("0001-aaaaaaaa", "1 + 1?", "2", "")],
+        max_tokens=100,
+        store=Store(tmp_path / "store"),
+    )
+    plain, *closed, _ = records(answers.frame())
+    assert [row["closing_start"] for row in closed] == [8, 20]
+    for row in closed:
+        behind = row["closing_start"] + row["closing_tokens"]
+        assert (
+            row["token_ids"][: row["closing_start"]] == plain["token_ids"][: row["closing_start"]]
+        )
+        assert 1 <= len(row["token_ids"]) - behind <= 25
+        assert "".join(row["token_texts"]) == row["text"]
+        assert "".join(row["token_texts"][row["closing_start"] : behind]) == CLOSING
+        assert row["prompt_tokens"] == plain["prompt_tokens"]

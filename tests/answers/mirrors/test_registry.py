@@ -102,7 +102,6 @@ def test_kinds_are_found_by_name() -> None:
         ("llama-server", {"mode": "quick"}, "mode is 'quick'"),
         ("llama-server", {"mode": "fast", "parallel": 0}, "parallel is 0"),
         ("llama-server", {"mode": "fast", "compare": 31}, "compare is 31, it must be at least 32"),
-        ("llama-server", {"mode": "fast", "workers": 2}, "workers goes with the reference"),
         ("llama-server", {"parallel": 2}, "parallel goes with the fast mode"),
         ("llama-server", {"flash_attention": "maybe"}, "flash_attention is 'maybe'"),
     ],

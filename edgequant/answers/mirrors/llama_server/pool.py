@@ -20,6 +20,7 @@ from edgequant.models.model_file import ModelFile
 from edgequant.models.steps.step import HostBuild
 
 PROGRAM = "llama-server"
+FAST_SLOTS = 4
 MODES = ("reference", "fast")
 LEAST_COMPARED = 32
 """Questions that a fast mode is compared by, where there are so many."""
@@ -29,7 +30,7 @@ MEMORY_SHARE = 0.8
 
 @dataclass(frozen=True)
 class LlamaServers:
-    """Servers of one slot each and without a prompt cache: the reference mode.
+    """Servers of one slot each and without a prompt cache, unless a policy says otherwise.
 
     Raises:
         ExperimentError: a number below 1.
@@ -62,7 +63,7 @@ class LlamaServers:
         mode: Literal["reference", "fast"] = "reference",
         parallel: int | None = None,
         compare: int = LEAST_COMPARED,
-        threads: int | None = None,
+        threads: int = 1,
         context: int = 4096,
         cache_type_k: str = "f16",
         cache_type_v: str = "f16",
@@ -73,35 +74,34 @@ class LlamaServers:
 
         Args:
             host: has the program.
-            mode: ``reference``: servers of one slot each and without a prompt cache; ``fast``: one
-                server of several slots that keeps prompts, compared with the reference.
-            parallel: slots of the fast server, by default twice this machine's cores.
+            mode: ``reference``: servers of one slot each and without a prompt cache; ``fast``: of
+                several slots, which keep prompts, and are compared with the reference.
+            parallel: slots of each server in the fast mode.
             compare: questions that the fast mode asks in reference mode, too.
-            threads: of each server, by default 1 in reference mode and all cores in the fast one.
+            threads: of each server.
             context: tokens that prompt and answer may have together.
             cache_type_k: type of the key cache.
             cache_type_v: type of the value cache.
             flash_attention: on, off, or as llama.cpp chooses.
-            workers: servers at once, in reference mode.
+            workers: servers at once.
 
         Raises:
             ExperimentError: a setting is wrong, or goes with the other mode.
         """
-        _check_modes(mode, flash_attention, parallel, compare, workers)
-        cores = len(os.sched_getaffinity(0))
+        _check_modes(mode, flash_attention, parallel, compare)
         fast = mode == "fast"
         policy = ServerPolicy(
-            slots=(2 * cores if parallel is None else parallel) if fast else 1,
+            slots=(FAST_SLOTS if parallel is None else parallel) if fast else 1,
             prompt_cache=fast,
-            threads=(cores if fast else 1) if threads is None else threads,
+            threads=threads,
             context=context,
             cache_type_k=cache_type_k,
             cache_type_v=cache_type_v,
             flash_attention=flash_attention,
         )
         if fast:
-            return FastLlamaServer(
-                host.binary(PROGRAM), host.llama_cpp_commit, policy, compare=compare
+            return FastLlamaServers(
+                host.binary(PROGRAM), host.llama_cpp_commit, policy, workers, compare
             )
         return cls(host.binary(PROGRAM), host.llama_cpp_commit, policy, workers)
 
@@ -135,7 +135,8 @@ class LlamaServers:
         """See :meth:`edgequant.answers.mirrors.mirror.MirrorPool.open`; they load side by side."""
         with contextlib.ExitStack() as stack:
             servers = []
-            for number in range(min(self._count(model), wanted)):
+            slots = self.policy.slots
+            for number in range(min(self._count(model), -(-wanted // slots))):
                 log = logs / f"{PROGRAM}-{model.name}-{number}.log"
                 server = LlamaServer(self.binary, model.path, log=log, policy=self.policy)
                 stack.callback(server.stop)
@@ -143,7 +144,8 @@ class LlamaServers:
                 servers.append(server)
             for server in servers:
                 server.wait_until_ready()
-            yield servers
+            # Each slot is a mirror; one of each server comes first, as few answers share them all.
+            yield (servers * slots)[:wanted]
 
     def _count(self, model: ModelFile) -> int:
         return self.workers or default_workers(
@@ -155,8 +157,8 @@ class LlamaServers:
 
 
 @dataclass(frozen=True)
-class FastLlamaServer(LlamaServers):
-    """One server of several slots that keeps prompts: quicker, and not always the same tokens.
+class FastLlamaServers(LlamaServers):
+    """Servers of several slots that keep prompts: quicker, and not always the same tokens.
 
     Several answers in one batch are summed up in another order than one alone, and a token that
     leads by a hair may change. How often is found out by asking some questions in both modes.
@@ -168,28 +170,17 @@ class FastLlamaServer(LlamaServers):
     @property
     def reference(self) -> LlamaServers:
         """What it is compared with: all the same, but one answer at a time."""
-        policy = replace(self.policy, slots=1, prompt_cache=False, threads=1)
-        return LlamaServers(self.binary, self.llama_cpp_commit, policy)
-
-    @contextlib.contextmanager
-    def open(self, model: ModelFile, *, wanted: int, logs: Path) -> Iterator[Sequence[LlamaServer]]:
-        """See :meth:`edgequant.answers.mirrors.mirror.MirrorPool.open`; each slot is a mirror."""
-        log = logs / f"{PROGRAM}-{model.name}-fast.log"
-        with LlamaServer(self.binary, model.path, log=log, policy=self.policy) as server:
-            yield [server] * min(self.policy.slots, wanted)
+        policy = replace(self.policy, slots=1, prompt_cache=False)
+        return LlamaServers(self.binary, self.llama_cpp_commit, policy, self.workers)
 
 
-def _check_modes(
-    mode: str, flash_attention: str, parallel: int | None, compare: int, workers: int | None
-) -> None:
+def _check_modes(mode: str, flash_attention: str, parallel: int | None, compare: int) -> None:
     known = {"mode": (mode, MODES), "flash_attention": (flash_attention, get_args(FlashAttention))}
     for name, (value, values) in known.items():
         if value not in values:
             raise ExperimentError(f"{name} is {value!r}, it must be one of {', '.join(values)}")
-    if mode == "fast" and workers is not None:
-        raise ExperimentError("workers goes with the reference mode; the fast one has parallel")
     if mode == "reference" and parallel is not None:
-        raise ExperimentError("parallel goes with the fast mode; the reference one has workers")
+        raise ExperimentError("parallel goes with the fast mode")
     if compare < LEAST_COMPARED:
         raise ExperimentError(f"compare is {compare}, it must be at least {LEAST_COMPARED}")
 
