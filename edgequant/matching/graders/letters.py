@@ -16,7 +16,10 @@ from edgequant.matching.graders.prose import after_markers, first_of
 
 LETTERS = "ABCDEFGHIJ"
 _LONGEST_CONTENT = 400
-_NAMED = r"(?:(?:the\s+)?(?:correct\s+|final\s+|best\s+)?(?:answer|option|choice|letter)\s*(?:is|:)?\s*:?\s*)"
+_NAMED = (
+    r"(?:(?:the\s+)?(?:correct\s+|final\s+|best\s+)?"
+    r"(?:answer|option|choice|letter)\s*(?:is|:)?\s*:?\s*)"
+)
 _ALONE = re.compile(rf"{_NAMED}*\(?\s*([A-Ja-j])\s*[).:,]*", re.IGNORECASE)
 # "B. Paris", "B) Paris", "(B) Paris", "B: Paris", "B - Paris"; but no "A cat".
 _WITH_TEXT = re.compile(
@@ -46,8 +49,9 @@ class Letter:
         boxes = last_boxes(text, _holds_letter)
         if not boxes:
             return "no closed box with a letter" if has_box(text) else "no closed box"
-        kind = "the last box" if read_letter(boxes[-1].content) else "no one letter in the last box"
-        return f"{kind}, {boxes[-1].content!r}"
+        if read_letter(boxes[-1].content) is None:
+            return "the last box, which holds no one letter"
+        return "the last box"
 
 
 class LenientLetter(Letter):
