@@ -23,9 +23,13 @@ MULTIPLIERS = _words("""
 
 FIRST_MULTIPLIERS = _words("""
     score scores grand squared cubed halved doubled tripled quadrupled twice thrice fold over and
-    to by less off out upon against through versus vs x
+    to by less off out upon against through into versus vs x permille mill subtract subtracted
+    add added
 """)
 """They change it only where they follow it at once: "5 over two", but "5 goals over par"."""
+
+DESCRIBING = _words("double triple quadruple")
+"""They change it where nothing follows that they describe: "5 double", but "5 double beds"."""
 
 OPERATORS = _words("""
     plus minus divided multiplied mod modulo modulus factorial factorials choose sqrt pi sin cos

@@ -23,7 +23,8 @@ def read_cases(name: str) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [*read_cases("grading.tsv"), *read_cases("grading_more.tsv")]
+    ("text", "value"),
+    [*read_cases("grading.tsv"), *read_cases("grading_more.tsv"), *read_cases("grading_tried.tsv")],
 )
 def test_what_a_person_reads_in_the_last_closed_box(text: str, value: str | None) -> None:
     assert last_value(Boxed().readings(text)) == value
