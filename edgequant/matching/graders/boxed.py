@@ -96,5 +96,10 @@ def box_events_by_token(
     return [BoxEvent(r.end, _integer(r.value)) for r in readings_by_token(readings, pieces)]
 
 
+def parse_integer(content: str) -> int | None:
+    """:func:`.numbers.read_integer` as a number."""
+    return _integer(read_integer(content))
+
+
 def _integer(value: str | None) -> int | None:
     return None if value is None else int(value)

@@ -148,7 +148,7 @@ _SWITCH = re.compile(
 )
 _DELIMITER = re.compile(r"\\[()\[\]]|\\[lr]brace(?![A-Za-z])|\\[{}]")
 _BOLD = re.compile(r"(?<![^\s(\[{\"'$])(\*\*\*?|__)(?=\S)([^*_]+?)(?<=\S)\1(?!\w)")
-_CODES = r"USD|EUR|GBP|INR|CHF|CAD|AUD|NZD|JPY|CNY|RMB|HKD|SGD|Rs|RM|kr|[A-Z]{1,3}(?=\s?\\?\$)"
+_CODES = r"USD|EUR|GBP|INR|CHF|CAD|AUD|NZD|JPY|CNY|RMB|HKD|SGD|Rs|RM|kr|[A-Z]{1,3}(?=\s?\\?\$\s?\d)"
 _CURRENCY_CODE = re.compile(rf"(?<![A-Za-z])(?:{_CODES})\.?\s*(?=[-+]?\s*\\?[$\d])")
 # Between two digits a sign is no currency and no percent: "4%2" is not 42.
 _CURRENCY = re.compile(r"(?<!\d)\\?\$|\\?\$(?!\s*\d)")
