@@ -95,7 +95,7 @@ _SYMBOLS = (
     (re.compile(r"\\(?:checkmark|blacksquare|square|qed|strut|mathstrut|null)(?![A-Za-z])"), " "),
     # Degrees, and what stands for it.
     (re.compile(r"\^\s*\{?\s*(?:\\circ|\\degree|°|o(?=\}|\b))\s*\}?"), "°"),
-    (re.compile(r"\\(?:text)?degrees?(?![A-Za-z])"), "°"),
+    (re.compile(r"\\(?:text)?deg(?:rees?)?(?![A-Za-z])"), "°"),
     (re.compile(r"\\ang\s*\{([^{}]*)\}"), r"\1°"),
     (re.compile(r"\^\s*\{?\s*\\prime\s*\}?"), "'"),
     # Money.
@@ -295,7 +295,7 @@ _POWER = re.compile(rf"(?<=[A-Za-z.{UPRIGHT}])(?: ?\^ ?-?[1-4](?!\d)|[²³⁻¹]
 _UNIT_WITH_DIGIT = re.compile(r"\b([kcmd]?m|ft|in|yd|mi)[23]\b")
 _WORD = re.compile(rf"[^\W\d_]+(?:['.-][^\W\d_]+)*|{UPRIGHT}|%|°")
 _ALGEBRA = re.compile(r"[xyz]{2,}|a[bc]|bc|abc|pq|mn|uv|nx|kx|dx|dy|i|e")
-_CJK_MULTIPLIERS = frozenset("十百千万萬亿億兆半之倍余餘多几個半点點打或")
+_CJK_MULTIPLIERS = frozenset("十百千万萬亿億兆半之倍余餘多点點打或")
 
 
 def is_unit(rest: str, *, singular: bool = False) -> bool:
@@ -348,7 +348,7 @@ def _is_unit_word(names: list[str], index: int, *, attached: bool, singular: boo
     name = names[index]
     word = name.lower()
     following = names[index + 1].lower() if index + 1 < len(names) else ""
-    if word in ("%", "percent", "pct"):
+    if word in ("%", "percent", "cent", "pct"):
         return "off" not in (other.lower() for other in names[index:])
     if name in (UPRIGHT, "°"):
         return True
