@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from edgequant.cli.match_explain import explain_answers
 from edgequant.cli.matched_output import print_matched
 from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json
 
@@ -38,19 +39,31 @@ MAPPING_OPTION = typer.Option(
 GRADER_OPTION = typer.Option(
     "exact", "--grader", help="Whose verdicts count: exact, lenient, qwen or math_verify."
 )
-OUT_OPTION = typer.Option(..., "--out", help="Folder for the CSV files.")
+OUT_OPTION = typer.Option(None, "--out", help="Folder for the CSV files.")
+EXPLAIN_OPTION = typer.Option(
+    False, "--explain", help="Only list where graders differ on the answers, and why."
+)
+EXPLAIN_TOKENS_OPTION = typer.Option(
+    None, "--explain-tokens", min=1, max=LARGEST_COUNT, help="Of each answer, only its first ones."
+)
+EXPLAIN_ROWS_OPTION = typer.Option(
+    40, "--explain-rows", min=1, max=10_000, help="How many differences are listed at most."
+)
 
 
 def command(
     answers: Path = ANSWERS_OPTION,
     questions: Path = QUESTIONS_OPTION,
     latency: list[Path] | None = LATENCY_OPTION,
-    out: Path = OUT_OPTION,
+    out: Path | None = OUT_OPTION,
     study: bool = STUDY_OPTION,
     budget: list[int] | None = BUDGET_OPTION,
     time_limit: list[float] | None = LIMIT_OPTION,
     mapping: str = MAPPING_OPTION,
     grader: str = GRADER_OPTION,
+    explain: bool = EXPLAIN_OPTION,
+    explain_tokens: int | None = EXPLAIN_TOKENS_OPTION,
+    explain_rows: int = EXPLAIN_ROWS_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Grade answers at every token and join them with the seconds of each quantization.
@@ -60,10 +73,15 @@ def command(
     Example: edgequant match --answers answers.parquet --questions questions.parquet
     --latency latency.parquet --out matched
     """
+    if explain or explain_tokens is not None:
+        explain_answers(answers, questions, explain_tokens, explain_rows, as_json)
+        return
     if mapping not in ("seconds", "ratio"):
         raise typer.BadParameter(f"{mapping!r} is neither 'seconds' nor 'ratio'")
     if not latency and not study:
         raise typer.BadParameter("give --latency FILE, or --study", param_hint="--latency")
+    if out is None:
+        raise typer.BadParameter("give --out DIR", param_hint="--out")
 
     from edgequant.answers.table import read_questions_table
     from edgequant.core.progress import task

@@ -11,7 +11,7 @@ from edgequant.matching.graders.numbers import holds_number, read_integer
 
 
 class Boxed:
-    r"""The integer in the last closed box that holds a number; boxes without one are passed over."""
+    """The integer in the last closed box that holds a number; boxes without one are passed over."""
 
     name = "boxed"
 
@@ -28,9 +28,9 @@ class Boxed:
         boxes = last_boxes(text, holds_number)
         if not boxes:
             return "no closed box with a number" if has_box(text) else "no closed box"
-        content = boxes[-1].content
-        kind = "the last box" if read_integer(content) is not None else "no integer in the last box"
-        return f"{kind}, {content!r}"
+        if read_integer(boxes[-1].content) is None:
+            return "the last box, which holds no integer"
+        return "the last box"
 
 
 def canonical(expected: str) -> str:
@@ -94,6 +94,11 @@ def box_events_by_token(
     known = box_events("".join(pieces)) if events is None else events
     readings = [Reading(e.end, None if e.value is None else str(e.value)) for e in known]
     return [BoxEvent(r.end, _integer(r.value)) for r in readings_by_token(readings, pieces)]
+
+
+def parse_integer(content: str) -> int | None:
+    """:func:`.numbers.read_integer` as a number."""
+    return _integer(read_integer(content))
 
 
 def _integer(value: str | None) -> int | None:

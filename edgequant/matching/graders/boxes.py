@@ -15,6 +15,7 @@ BARE_CHARACTERS = 40
 # A box without braces holds what follows, if that begins with a number.
 _BARE = re.compile(rf"[ \t]{{0,8}}(?:\\?\$)?[^$\n{{}}\\]{{0,{BARE_CHARACTERS}}}")
 _BARE_START = re.compile(r"[ \t]{0,8}(?:\\?\$ ?)?[-+−]?(?:\\?[$€£¥])? ?\d")
+_BARE_OPERATION = re.compile(r"\\(?:[dt]?frac|cdot|times|div|pi|pm|sqrt|over)")
 _BARE_END = re.compile(r"[.,;:](?=\s)")
 
 
@@ -88,3 +89,6 @@ def _bare_boxes(text: str, start: int) -> Iterator[Box]:
     end = max(first.end(), min(span.end(), stop.start() if stop else span.end()))
     for position in range(first.end(), end + 1):
         yield Box(position, text[start:position].rstrip(" .,;:"))
+    operation = _BARE_OPERATION.match(text, end)
+    if operation is not None:
+        yield Box(operation.end(), text[start : operation.end()])

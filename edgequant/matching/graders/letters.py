@@ -16,11 +16,14 @@ from edgequant.matching.graders.prose import after_markers, first_of
 
 LETTERS = "ABCDEFGHIJ"
 _LONGEST_CONTENT = 400
-_NAMED = r"(?:(?:the\s+)?(?:correct\s+|final\s+|best\s+)?(?:answer|option|choice|letter)\s*(?:is|:)?\s*:?\s*)"
+_NAMED = (
+    r"(?:(?:the\s+)?(?:correct\s+|final\s+|best\s+)?"
+    r"(?:answer|option|choice|letter)\s*(?:is|:)?\s*:?\s*)"
+)
 _ALONE = re.compile(rf"{_NAMED}*\(?\s*([A-Ja-j])\s*[).:,]*", re.IGNORECASE)
 # "B. Paris", "B) Paris", "(B) Paris", "B: Paris", "B - Paris"; but no "A cat".
 _WITH_TEXT = re.compile(
-    rf"{_NAMED}*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:]|([A-J])\s+[-=]\s)(.*)",
+    rf"{_NAMED}*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:]|([A-J])\s+-\s)(.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _OTHER_LETTER = re.compile(r"(?<![A-Za-z'])(?:\([A-Ja-j]\)|[B-HJ](?![A-Za-z']))")
@@ -46,8 +49,9 @@ class Letter:
         boxes = last_boxes(text, _holds_letter)
         if not boxes:
             return "no closed box with a letter" if has_box(text) else "no closed box"
-        kind = "the last box" if read_letter(boxes[-1].content) else "no one letter in the last box"
-        return f"{kind}, {boxes[-1].content!r}"
+        if read_letter(boxes[-1].content) is None:
+            return "the last box, which holds no one letter"
+        return "the last box"
 
 
 class LenientLetter(Letter):
@@ -72,6 +76,9 @@ class LenientLetter(Letter):
             "the letter behind the last “answer is” or “####”": after_markers(
                 text, _MARKER, letter_after, _REACH
             ),
+            "the last letter that is called correct": [
+                Reading(match.end(), match.group(1)) for match in _CALLED_CORRECT.finditer(text)
+            ],
             "the last letter in parentheses": [
                 Reading(match.end(), match.group(1).upper())
                 for match in _PARENTHESES.finditer(text)
@@ -107,14 +114,22 @@ def _holds_letter(content: str) -> bool:
 # ---- Without a box -----------------------------------------------------------------------------
 
 _REACH = 40
-_MARKER = re.compile(r"####|(?:answer|option|choice)(?:\s{1,4}is|\s{0,4}\*{0,2}:)", re.IGNORECASE)
+_MARKER = re.compile(
+    r"####|(?:answer|option|choice)(?:\s{1,4}(?:is|(?:would|must|should) be)|\s{0,4}\*{0,2}:| -)"
+    r"|\bI (?:would )?(?:choose|pick|select)",
+    re.IGNORECASE,
+)
+_CALLED_CORRECT = re.compile(
+    rf"(?<![\w'’])\(?([{LETTERS}])\)?\*{{0,2}} is (?:the )?(?:most )?(?:correct|right|best|true)"
+)
 _BEGINNING = re.compile(r"\A")
 _PARENTHESES = re.compile(rf"(?<![\w)])\(([{LETTERS}])\)")
 _DRESS = r"[\s:*_`\"'$\\\[{]*"
 _AFTER = re.compile(
     rf"{_DRESS}(?:(?:most likely|probably|clearly|simply|thus|therefore|indeed|option|choice|letter"
     rf"|answer|text|textbf|mathrm|mathbf|boxed|fbox)(?![a-z]){_DRESS}){{0,3}}"
-    r"(?:\(\s*([A-Ja-j])\s*(?:\)|$)|([A-J])(?![\w'’])(?!\s+[a-z]))"
+    # "A" and "I" are words too.
+    r"(?:\(\s*([A-Ja-j])\s*(?:\)|$)|([A-J])(?![\w'’])(?:(?<![AI])|(?!\s+[a-z])))"
 )
 _FIRST = re.compile(rf"{_DRESS}\(?([A-J])(?:[).:*](?!\w)|\s*$|\s*\n)")
 

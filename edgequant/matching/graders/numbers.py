@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from itertools import pairwise
 
 from edgequant.matching.graders import words as w
 
@@ -66,6 +67,8 @@ _CHARACTERS: dict[int, str] = {
     **dict.fromkeys(map(ord, "“”″"), '"'),
     **dict.fromkeys(map(ord, "≈≃≅≡≒→⇒∴⟹⟶➔"), "="),
     **dict.fromkeys(map(ord, "º˚∘"), "°"),
+    **dict.fromkeys(map(ord, "「『【《〈〔"), "("),
+    **dict.fromkeys(map(ord, "」』】》〉〕"), ")"),
     **dict.fromkeys(map(ord, "⋅∙•"), "·"),
     **dict.fromkeys(map(ord, "✓✔✅■□☑"), " "),
     **{0x1D7CE + index: str(index % 10) for index in range(50)},
@@ -92,7 +95,7 @@ _SYMBOLS = (
     (re.compile(r"\\(?:checkmark|blacksquare|square|qed|strut|mathstrut|null)(?![A-Za-z])"), " "),
     # Degrees, and what stands for it.
     (re.compile(r"\^\s*\{?\s*(?:\\circ|\\degree|°|o(?=\}|\b))\s*\}?"), "°"),
-    (re.compile(r"\\(?:text)?degrees?(?![A-Za-z])"), "°"),
+    (re.compile(r"\\(?:text)?deg(?:rees?)?(?![A-Za-z])"), "°"),
     (re.compile(r"\\ang\s*\{([^{}]*)\}"), r"\1°"),
     (re.compile(r"\^\s*\{?\s*\\prime\s*\}?"), "'"),
     # Money.
@@ -117,6 +120,11 @@ _SYMBOLS = (
     (re.compile(r":=|={2,}|[-=]>"), "="),
     (re.compile(r"\\(?:cdot|times)(?![A-Za-z])"), "·"),
     (re.compile(r"\\%"), "%"),
+    (re.compile(r"\\Omega(?![A-Za-z])"), "Ω"),
+    (re.compile(r"\\mu\s*(?![A-Za-z])"), "µ"),
+    (re.compile(r"\\colon(?![A-Za-z])"), ":"),
+    (re.compile(r"``([^`']*)''"), r'"\1"'),
+    (re.compile(r"^\s*—"), "-"),
     (re.compile(r"</?(?:b|i|u|em|strong|span|p|br)\s*/?>", re.IGNORECASE), " "),
 )
 _UPRIGHT_LETTER = re.compile(
@@ -127,10 +135,11 @@ _TWO_ARGUMENTS = re.compile(r"\\(?:textcolor|colorbox|color)\s*\{[^{}]*\}")
 _QUANTITY = re.compile(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|sc|sl|up|md|normal)?|math(?:rm|bf|it|sf|tt|bb|cal|scr|frak|normal"
-    r"|ord|bin|rel|op)|bm|boldsymbol|pmb|mbox|hbox|makebox|emph|underline|uline|underbar|boxed|fbox"
+    r"|ord|bin|rel|op)|bm|boldsymbol|pmb|mbox|hbox|makebox|emph|overbrace|underbrace|underline|uline|underbar|boxed|fbox"
     r"|framebox|ensuremath|operatorname\*?|num|unit|si|Large|large|huge|Huge|small|tiny)"
     r"\s*\{([^{}]*)\}"
 )
+_FRACTION_OF_UNITS = re.compile(r"\\[dt]?frac\s*\{\s*([^{}\d\\]*?)\s*\}\s*\{\s*([^{}\d\\]*?)\s*\}")
 _SWITCH = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|bf|it|rm|sf|tt|sl|bfseries|itshape"
     r"|rmfamily|mathbf|boldmath|large|Large|LARGE|huge|Huge|small|normalsize|tiny|left|right"
@@ -139,7 +148,7 @@ _SWITCH = re.compile(
 )
 _DELIMITER = re.compile(r"\\[()\[\]]|\\[lr]brace(?![A-Za-z])|\\[{}]")
 _BOLD = re.compile(r"(?<![^\s(\[{\"'$])(\*\*\*?|__)(?=\S)([^*_]+?)(?<=\S)\1(?!\w)")
-_CODES = r"USD|EUR|GBP|INR|CHF|CAD|AUD|NZD|JPY|CNY|RMB|HKD|SGD|Rs|RM|kr|[A-Z]{1,3}(?=\s?\\?\$)"
+_CODES = r"USD|EUR|GBP|INR|CHF|CAD|AUD|NZD|JPY|CNY|RMB|HKD|SGD|Rs|RM|kr|[A-Z]{1,3}(?=\s?\\?\$\s?\d)"
 _CURRENCY_CODE = re.compile(rf"(?<![A-Za-z])(?:{_CODES})\.?\s*(?=[-+]?\s*\\?[$\d])")
 # Between two digits a sign is no currency and no percent: "4%2" is not 42.
 _CURRENCY = re.compile(r"(?<!\d)\\?\$|\\?\$(?!\s*\d)")
@@ -159,7 +168,7 @@ def plain(content: str) -> str:
         text, count = _TEXT_COMMAND.subn(r" \1 ", text)
         if not count:
             break
-    text = _SWITCH.sub(" ", text)
+    text = _FRACTION_OF_UNITS.sub(r"\1/\2", _SWITCH.sub(" ", text))
     text = _BOLD.sub(r" \2 ", _DELIMITER.sub(_delimiter, text))
     text = re.sub(r"\^\s*\{\s*(-?\d)\s*\}", r"^\1", text)
     text = _CURRENCY.sub("", _CURRENCY_CODE.sub("", text))
@@ -223,7 +232,8 @@ def _last_side(text: str) -> str | None:
 # ---- The number, and the words around it -------------------------------------------------------
 
 _NUMBER = re.compile(
-    r"([-+]?)\s*([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ ']\d{3})+(?![\d.,]*\d)|\d+)(?:\.0*)?(?!\d)",
+    r"([-+]?)\s*"
+    r"([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ ']\d{3})+(?![\d,])|\d+)(?:\.0*)?(?!\d)",
     re.ASCII,
 )
 _END = re.compile(r"(?<![.,;: ])\s*[.,;:]$")
@@ -273,6 +283,9 @@ def _is_harmless_lead(lead: str, *, signed: bool) -> bool:
     names = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lead.lower())
     if any(name in w.LEADING_OPERATORS or name.endswith("n't") for name in names):
         return False
+    pairs = set(pairwise(names))
+    if ("up", "to") in pairs or any((name, "of") in pairs for name in w.ORDINALS):
+        return False
     last = names[-1] if names else ""
     return not (len(last) == 1 and last.isascii()) and not _is_number_word(last)
 
@@ -282,7 +295,7 @@ _POWER = re.compile(rf"(?<=[A-Za-z.{UPRIGHT}])(?: ?\^ ?-?[1-4](?!\d)|[²³⁻¹]
 _UNIT_WITH_DIGIT = re.compile(r"\b([kcmd]?m|ft|in|yd|mi)[23]\b")
 _WORD = re.compile(rf"[^\W\d_]+(?:['.-][^\W\d_]+)*|{UPRIGHT}|%|°")
 _ALGEBRA = re.compile(r"[xyz]{2,}|a[bc]|bc|abc|pq|mn|uv|nx|kx|dx|dy|i|e")
-_CJK_MULTIPLIERS = frozenset("十百千万萬亿億兆半之倍余餘多几個半点點打或")
+_CJK_MULTIPLIERS = frozenset("十百千万萬亿億兆半之倍余餘多点點打或")
 
 
 def is_unit(rest: str, *, singular: bool = False) -> bool:
@@ -335,12 +348,16 @@ def _is_unit_word(names: list[str], index: int, *, attached: bool, singular: boo
     name = names[index]
     word = name.lower()
     following = names[index + 1].lower() if index + 1 < len(names) else ""
-    if name in (UPRIGHT, "%", "°"):
-        return not (name == "%" and following == "off")
+    if word in ("%", "percent", "cent", "pct"):
+        return "off" not in (other.lower() for other in names[index:])
+    if name in (UPRIGHT, "°"):
+        return True
+    if len(name) == 1 and "α" <= name <= "ω" and name != "μ":
+        return False
     if len(word) == 1 and word.isascii():
         article = word == "a" and bool(following) and len(following) > 1
         return (article and not attached) or name in w.UNIT_LETTERS
-    if index == 0 and word in w.FIRST_MULTIPLIERS:
+    if index == 0 and (word in w.FIRST_MULTIPLIERS or (word in w.DESCRIBING and not following)):
         return False
     if not word.isascii() and any(c in _CJK_MULTIPLIERS for c in word):
         return False
@@ -353,6 +370,8 @@ def _is_unit_word(names: list[str], index: int, *, attached: bool, singular: boo
 
 
 def _changes_the_number(word: str, parts: list[str]) -> bool:
+    if word.endswith("fold") and word[:-4] in w.SMALL_NUMBERS | w.MULTIPLIERS:
+        return True
     if word in w.OPERATORS or word.endswith("n't") or _is_number_word(word):
         return True
     if any(part in w.DENOMINATORS or _is_multiplier(part) for part in parts):
@@ -364,8 +383,6 @@ def _changes_the_number(word: str, parts: list[str]) -> bool:
 def _is_harmless_before(word: str, following: str, others: list[str]) -> bool:
     if word == "and":
         return following not in w.QUANTITIES
-    if word in ("percent", "cent", "pct"):
-        return following != "off"
     if word in ("more", "less", "fewer"):
         return following != "than"
     if word in ("a", "the", "grand"):

@@ -215,8 +215,8 @@ def _last_numbers(text: str, until: int) -> Iterator[Reading]:
 # ---- The number that a text stands for ---------------------------------------------------------
 
 _DROPPED = re.compile(
-    r"\\[!,;: ]|\\left|\\right|\^\s*\{?\\circ\}?|\\[$]|\$|\\[()]|\\%|%|\\mathbf|\\mbox\{[^}]*\}|['\"]"
-    r"|\\(?=[{}])"
+    r"\\[!,;: ]|\\left|\\right|\^\s*\{?\\circ\}?|\\[$]|\$|\\[()]|\\%|%|\\mathbf|\\mbox\{[^}]*\}"
+    r"|['\"]|\\(?=[{}])"
 )
 _TRAILING_TEXT = re.compile(r"\\text\{.*\}$")
 _TEXT = re.compile(r"\\text\{(.*?)\}")

@@ -15,7 +15,7 @@ SMALL_NUMBERS = _words("""
 """Words that are numbers by themselves; their plurals ("fives") count as well."""
 
 MULTIPLIERS = _words("""
-    hundred thousand million billion trillion quadrillion zillion dozen gross lakh lac crore
+    hundred thousand million billion trillion quadrillion zillion dozen doz dz gross lakh lac crore
     mn mln bn tn myriad thou bajillion googol million k tausend hundert millionen dutzend mille
     mil millones docena docenas cien cientos тысяч тысячи тыс млн млрд миллион миллионов
 """)
@@ -23,9 +23,13 @@ MULTIPLIERS = _words("""
 
 FIRST_MULTIPLIERS = _words("""
     score scores grand squared cubed halved doubled tripled quadrupled twice thrice fold over and
-    to by less off out upon against through versus vs x
+    to by less off out upon against through into versus vs x permille mill subtract subtracted
+    add added ish
 """)
 """They change it only where they follow it at once: "5 over two", but "5 goals over par"."""
+
+DESCRIBING = _words("double triple quadruple")
+"""They change it where nothing follows that they describe: "5 double", but "5 double beds"."""
 
 OPERATORS = _words("""
     plus minus divided multiplied mod modulo modulus factorial factorials choose sqrt pi sin cos

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgequant.matching.graders.boxed import Boxed, box_events, box_events_by_token, grade
+from edgequant.matching.graders.boxed import (
+    Boxed,
+    box_events,
+    box_events_by_token,
+    grade,
+    parse_integer,
+)
 from edgequant.matching.graders.grader import last_value
-from edgequant.matching.graders.numbers import MAX_DIGITS, read_integer
+from edgequant.matching.graders.numbers import MAX_DIGITS
 
 CASES = Path(__file__).with_name("cases")
 
@@ -23,15 +29,11 @@ def read_cases(name: str) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [*read_cases("grading.tsv"), *read_cases("grading_more.tsv")]
+    ("text", "value"),
+    [*read_cases("grading.tsv"), *read_cases("grading_more.tsv"), *read_cases("grading_tried.tsv")],
 )
 def test_what_a_person_reads_in_the_last_closed_box(text: str, value: str | None) -> None:
     assert last_value(Boxed().readings(text)) == value
-
-
-def parse_integer(content: str) -> int | None:
-    value = read_integer(content)
-    return None if value is None else int(value)
 
 
 @pytest.mark.parametrize(
