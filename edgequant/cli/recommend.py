@@ -72,7 +72,7 @@ def command(
 
 def _print(choice: Recommendation, line: str | None) -> None:
     from edgequant.report.style import duration, percent
-    from edgequant.report.words import label
+    from edgequant.report.clocks import label
 
     echo(f"Within {duration(choice.seconds)}, {label(choice.latency_source)} seconds:")
     if choice.quantization is None:
