@@ -163,10 +163,11 @@ def _measure_options(manifest: RunManifest) -> list[str]:
 def _write_prompt(run: Path, answers: pd.DataFrame, choice: Recommendation) -> Path:
     from edgequant.core.files import write_text_whole
     from edgequant.core.tables import records
+    from edgequant.matching.cuts import TASKS_JOINED
 
     same = (
         (answers["quantization"] == choice.quantization)
-        & (answers["prompt"] == choice.prompt)
+        & answers["prompt"].isin(str(choice.prompt).split(TASKS_JOINED))
         & (answers["strategy"] == choice.strategy)
     )
     if choice.budget_tokens is not None:

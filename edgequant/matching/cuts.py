@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,12 @@ _GRADED = (
     "closing_start",
     "closing_tokens",
 )
+_ARRAYS = (
+    *("tokens", "prompt_tokens", "closing_start", "closing_tokens"),
+    *("boxed", "limited", "failed", "looped"),
+)
+TASKS_JOINED = " + "
+"""Between the prompts of a configuration whose tasks are asked in prompts of their own."""
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -136,9 +143,9 @@ def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[Answer
     order = list(strategies())
     keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(base_name(k[2])), k[2], k[3] or 0))
     # Group by group: as Python objects the tokens of all of them would fill the memory.
-    groups = [
-        _grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys
-    ]
+    groups = _across_tasks(
+        [_grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys]
+    )
     _check_same_questions(groups)
     return groups
 
@@ -250,6 +257,55 @@ def _integers(values: Iterable[int]) -> Integers:
 
 def _flags(values: Iterable[bool]) -> Flags:
     return np.fromiter(values, dtype=np.bool_)
+
+
+def _across_tasks(groups: Sequence[AnswerGroup]) -> list[AnswerGroup]:
+    """Configurations over all tasks, where tasks are asked in prompts of their own.
+
+    Each task's prompt is then a part of the configuration: "cot + choice". Where every prompt asks
+    the same tasks, nothing changes.
+    """
+    asked = {group.prompt: frozenset(group.tasks) for group in groups}
+    parts = sorted(set(asked.values()), key=sorted)
+    disjoint = sum(map(len, parts)) == len(frozenset().union(*parts))
+    if len(parts) == 1 or not disjoint:
+        return list(groups)
+    found: dict[tuple[str, str, int | None], list[list[AnswerGroup]]] = {}
+    for group in groups:
+        way = (group.quantization, group.strategy, group.budget_tokens)
+        members = found.setdefault(way, [[] for _ in parts])
+        members[parts.index(asked[group.prompt])].append(group)
+    return [_joined(chosen) for members in found.values() for chosen in product(*members)]
+
+
+def _joined(groups: Sequence[AnswerGroup]) -> AnswerGroup:
+    """The answers of several tasks as those of one configuration."""
+    order = sorted(
+        (question, place, own)
+        for place, group in enumerate(groups)
+        for own, question in enumerate(group.question_ids)
+    )
+    places = [np.empty(len(group.question_ids), dtype=np.int64) for group in groups]
+    for new, (_, place, own) in enumerate(order):
+        places[place][own] = new
+
+    def mixed(name: str) -> npt.NDArray[Any]:
+        return np.array([getattr(groups[place], name)[own] for _, place, own in order])
+
+    def changes(role: str) -> Changes:
+        parts = [group.changes[role] for group in groups]
+        question = np.concatenate([p[c.question] for p, c in zip(places, parts, strict=True)])
+        when = np.concatenate([c.when for c in parts])
+        return Changes(question, when, np.concatenate([c.step for c in parts])).at(when)
+
+    return replace(
+        groups[0],
+        prompt=TASKS_JOINED.join(group.prompt for group in groups),
+        question_ids=tuple(question for question, _, _ in order),
+        tasks=tuple(groups[place].tasks[own] for _, place, own in order),
+        changes={role: changes(role) for role in groups[0].changes},
+        **{name: mixed(name) for name in _ARRAYS},
+    )
 
 
 def _check_same_questions(groups: Sequence[AnswerGroup]) -> None:

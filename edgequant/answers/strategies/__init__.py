@@ -1,1 +1,1 @@
-"""Strategies: what a question is made into, and what its answers give under each budget."""
+"""Strategies: what a question is made into."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,7 +11,6 @@ from edgequant.answers.questions import Question
 from edgequant.answers.strategies.strategy import (
     Budgets,
     Closing,
-    Outcome,
     PositiveInt,
     Request,
     Strategy,
@@ -56,10 +54,3 @@ class EarlyStop(Strategy):
 
     def _closing_at(self, budget: int) -> Closing:
         return Closing(lambda token_ids: budget, self.closing, self.more_tokens)
-
-    @classmethod
-    def outcomes(
-        cls, budget_tokens: int | None, longest: int, budgets: Sequence[int]
-    ) -> list[Outcome]:
-        """The whole answer, with its closing."""
-        return [Outcome(budget_tokens, longest)]

@@ -11,7 +11,6 @@ from edgequant.answers.questions import Question
 from edgequant.answers.strategies.early_stop import CLOSING, MORE_TOKENS, ClosingText
 from edgequant.answers.strategies.strategy import (
     Closing,
-    Outcome,
     PositiveInt,
     Request,
     Strategy,
@@ -33,13 +32,6 @@ class LoopStop(Strategy):
     def requests(self, prompt: Prompt, question: Question | str, max_tokens: int) -> list[Request]:
         closing = Closing(_until_a_loop_is_sure, self.closing, self.more_tokens)
         return [Request(render(prompt, question), max_tokens, closing=closing)]
-
-    @classmethod
-    def outcomes(
-        cls, budget_tokens: int | None, longest: int, budgets: Sequence[int]
-    ) -> list[Outcome]:
-        """The whole answer, with its closing."""
-        return [Outcome(None, longest)]
 
 
 def _until_a_loop_is_sure(token_ids: Sequence[int]) -> int | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from edgequant.answers.prompts import Factor, Prompt, render
 from edgequant.answers.questions import Question
-from edgequant.answers.strategies.strategy import Budgets, Outcome, Request, Strategy, rising
+from edgequant.answers.strategies.strategy import Budgets, Request, Strategy, rising
 
 NAME = "stated"
 Factors = Annotated[tuple[Factor, ...], Field(min_length=1), AfterValidator(rising)]
@@ -39,11 +38,3 @@ class Stated(Strategy):
             for factor in self.factors or (None,)
             for budget in self.budgets
         ]
-
-    @classmethod
-    def outcomes(
-        cls, budget_tokens: int | None, longest: int, budgets: Sequence[int]
-    ) -> list[Outcome]:
-        """The whole answer at the budget that it was told."""
-        assert budget_tokens is not None, "a stated budget is always told"
-        return [Outcome(budget_tokens, budget_tokens)]

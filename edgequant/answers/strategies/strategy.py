@@ -1,4 +1,4 @@
-"""A strategy as a value: the requests it makes of a question, and the outcomes of an answer."""
+"""A strategy as a value: the requests it makes of a question."""
 
 from __future__ import annotations
 
@@ -61,19 +61,6 @@ class Request:
     variant: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What answers give under one budget.
-
-    Attributes:
-        budget_tokens: the budget; None: no limit.
-        tokens: the first so many tokens of each answer count, and are paid for.
-    """
-
-    budget_tokens: int | None
-    tokens: int
-
-
 class Strategy(BaseModel, ABC):
     """How answers are had for a prompt and a question. Its fields are its settings.
 
@@ -100,17 +87,4 @@ class Strategy(BaseModel, ABC):
         Raises:
             PromptError: the prompt cannot be asked in this way.
             ExperimentError: ``max_tokens`` is too small for the strategy's settings.
-        """
-
-    @classmethod
-    @abstractmethod
-    def outcomes(
-        cls, budget_tokens: int | None, longest: int, budgets: Sequence[int]
-    ) -> list[Outcome]:
-        """What the answers to one of the requests, one for each question, give.
-
-        Args:
-            budget_tokens: the budget that the request told the model.
-            longest: tokens of the longest answer.
-            budgets: budgets in tokens that are asked for.
         """
