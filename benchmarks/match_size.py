@@ -62,7 +62,8 @@ def tables(configurations: int):  # type: ignore[no-untyped-def]
     """Answers of some configurations to all questions, and the questions."""
     import pandas as pd
 
-    from edgequant.core.schemas import ANSWERS, QUESTIONS as QUESTIONS_SCHEMA
+    from edgequant.core.schemas import ANSWERS
+    from edgequant.core.schemas import QUESTIONS as QUESTIONS_SCHEMA
     from edgequant.core.tables import make_table
 
     random = np.random.default_rng(1)

@@ -68,7 +68,7 @@ def command(
 ) -> None:
     """Grade answers at every token and join them with the seconds of each quantization.
 
-    Writes matched.csv, budgets.csv, best.csv, crossovers.csv and scores.csv.
+    Writes matched.csv, budgets.csv, best.csv, crossovers.csv, scores.csv and tasks.csv.
 
     Example: edgequant match --answers answers.parquet --questions questions.parquet
     --latency latency.parquet --out matched

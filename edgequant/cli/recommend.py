@@ -71,8 +71,8 @@ def command(
 
 
 def _print(choice: Recommendation, line: str | None) -> None:
-    from edgequant.report.style import duration, percent
     from edgequant.report.clocks import label
+    from edgequant.report.style import duration, percent
 
     echo(f"Within {duration(choice.seconds)}, {label(choice.latency_source)} seconds:")
     if choice.quantization is None:

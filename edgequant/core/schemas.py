@@ -279,4 +279,14 @@ SCORES = Schema(
         "longest_prompt_tokens": Column("integer", "tokens of the longest prompt"),
     },
 )
-ALL = (ANSWERS, QUESTIONS, LATENCY, MATCHED, BUDGETS, BEST, CROSSOVERS, SCORES)
+TASKS = Schema(
+    name="the scores of tasks",
+    file="tasks.csv",
+    rows="whole answers of one configuration to the questions of one task",
+    columns={
+        **_CONFIGURATION,
+        "task": Column("text", "name of the task; empty: the only one", nullable=True),
+        **_ACCURACY,
+    },
+)
+ALL = (ANSWERS, QUESTIONS, LATENCY, MATCHED, BUDGETS, BEST, CROSSOVERS, SCORES, TASKS)

@@ -79,6 +79,11 @@ class Run:
         """Accuracy of whole answers, and the tokens they take."""
         return self._matched.scores
 
+    @property
+    def tasks(self) -> pd.DataFrame:
+        """The same, task by task."""
+        return self._matched.tasks
+
     @cached_property
     def _matched(self) -> MatchedResult:
         from edgequant.matching.files import read_matched

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgequant.latency.pace import Pace
     from edgequant.matching.match import MatchedResult
     from edgequant.models.model_set import ModelSet
-    from edgequant.report.run import ModelRecord, RunManifest, StageRecord
+    from edgequant.report.run import CompositeRecord, ModelRecord, RunManifest, StageRecord
 
 MANIFEST_NAME = "manifest.json"
 LATENCY_NAME = LATENCY.file
@@ -168,6 +168,7 @@ class RunFolder:
             match=MatchRecord(
                 mapping=matched.mapping, grader=matched.grader, notes=list(matched.notes)
             ),
+            composite=_composites(experiment, models, latency, matched),
             tools=_tools(builds),
             stages=list(stages),
         )
@@ -177,6 +178,17 @@ class RunFolder:
         manifest = manifest.model_copy(update={"files": file_records(self.path)})
         write_json(self.path / MANIFEST_NAME, manifest.model_dump(mode="json"))
         return manifest
+
+
+def _composites(
+    experiment: Experiment, models: ModelSet, latency: Latency, matched: MatchedResult
+) -> list[CompositeRecord]:
+    from edgequant.experiment.composite import composite_records
+
+    weights, base = experiment.evaluation.composite, experiment.composite_base
+    if weights is None or base is None:
+        return []
+    return composite_records(weights, base, matched.tasks, models, latency.summaries)
 
 
 def _write_models(path: Path, models: Sequence[ModelRecord]) -> None:

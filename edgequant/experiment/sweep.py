@@ -47,6 +47,7 @@ class SweepResult:
             "best": records(self.matched.best),
             "crossovers": records(self.matched.crossovers),
             "nothing_right": nothing_right(self.matched.scores, self.matched.matched),
+            "composite": [record.model_dump(mode="json") for record in self.manifest.composite],
             "models": [model.model_dump(mode="json") for model in self.manifest.models],
             "notes": [*self.matched.notes, *self.manifest.model_notes],
         }

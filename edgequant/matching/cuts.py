@@ -289,22 +289,23 @@ def _joined(groups: Sequence[AnswerGroup]) -> AnswerGroup:
     for new, (_, place, own) in enumerate(order):
         places[place][own] = new
 
-    def mixed(name: str) -> npt.NDArray[Any]:
-        return np.array([getattr(groups[place], name)[own] for _, place, own in order])
-
     def changes(role: str) -> Changes:
         parts = [group.changes[role] for group in groups]
         question = np.concatenate([p[c.question] for p, c in zip(places, parts, strict=True)])
         when = np.concatenate([c.when for c in parts])
         return Changes(question, when, np.concatenate([c.step for c in parts])).at(when)
 
+    arrays: dict[str, Any] = {
+        name: np.array([getattr(groups[place], name)[own] for _, place, own in order])
+        for name in _ARRAYS
+    }
     return replace(
         groups[0],
         prompt=TASKS_JOINED.join(group.prompt for group in groups),
         question_ids=tuple(question for question, _, _ in order),
         tasks=tuple(groups[place].tasks[own] for _, place, own in order),
         changes={role: changes(role) for role in groups[0].changes},
-        **{name: mixed(name) for name in _ARRAYS},
+        **arrays,
     )
 
 

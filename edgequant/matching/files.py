@@ -1,10 +1,10 @@
-"""Matched results as files: matched.csv, budgets.csv, best.csv, crossovers.csv, scores.csv."""
+"""Matched results as files: matched.csv, budgets.csv, best.csv, crossovers.csv and so on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgequant.core.schemas import BEST, BUDGETS, CROSSOVERS, MATCHED, SCORES, Schema
+from edgequant.core.schemas import BEST, BUDGETS, CROSSOVERS, MATCHED, SCORES, TASKS, Schema
 from edgequant.core.tables import read_csv, write_csv
 from edgequant.matching.curves import TimeMapping
 from edgequant.matching.match import MatchedResult
@@ -15,11 +15,12 @@ _TABLES: dict[str, Schema] = {
     "best": BEST,
     "crossovers": CROSSOVERS,
     "scores": SCORES,
+    "tasks": TASKS,
 }
 
 
 def write_matched(folder: Path, result: MatchedResult) -> list[Path]:
-    """Write the five tables; each file is either whole or not there.
+    """Write the tables; each file is either whole or not there.
 
     Args:
         folder: made if absent.

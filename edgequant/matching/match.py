@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgequant.core.errors import DataFrameError
-from edgequant.core.schemas import BEST, BUDGETS, CROSSOVERS, MATCHED, SCORES
+from edgequant.core.schemas import BEST, BUDGETS, CROSSOVERS, MATCHED, SCORES, TASKS
 from edgequant.core.tables import make_table
 from edgequant.latency.pace import Pace
 from edgequant.matching.best import best_rows
@@ -22,7 +22,7 @@ from edgequant.matching.curves import Curve, Floats, TimeMapping, draw_curve
 from edgequant.matching.cuts import AnswerGroup, group_answers
 from edgequant.matching.leads import crossover_rows
 from edgequant.matching.limits import time_limits
-from edgequant.matching.rows import budget_rows, score_row, step_rows
+from edgequant.matching.rows import budget_rows, score_row, step_rows, task_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,7 @@ class MatchedResult:
             and an interval, for the others ``confident`` is false and the seconds are empty.
             ``prompt`` "any" with an empty ``strategy`` stands for the best over all of them.
         scores: one row for each configuration: whole answers.
+        tasks: the same for each task.
         mapping: how tokens became seconds.
         grader: whose verdicts the curves, best choices and crossovers are drawn from.
         notes: what a reader must know, e.g. a quantization that a source has no latency for.
@@ -51,6 +52,7 @@ class MatchedResult:
     best: pd.DataFrame
     crossovers: pd.DataFrame
     scores: pd.DataFrame
+    tasks: pd.DataFrame
     mapping: TimeMapping = "seconds"
     grader: str = "exact"
     notes: tuple[str, ...] = ()
@@ -132,13 +134,14 @@ def match_groups(
             f"{', '.join(quantizations)}",
             next_step="measure the quantizations that the answers come from",
         )
-    ordered = (g for q in quantizations for g in groups if g.quantization == q)
+    ordered = [g for q in quantizations for g in groups if g.quantization == q]
     return MatchedResult(
         matched=make_table(tables["matched"], MATCHED),
         budgets=make_table(tables["budgets"], BUDGETS),
         best=make_table(tables["best"], BEST),
         crossovers=make_table(tables["crossovers"], CROSSOVERS),
         scores=make_table(map(score_row, ordered), SCORES),
+        tasks=make_table((row for group in ordered for row in task_rows(group)), TASKS),
         mapping=mapping,
         grader=grader,
         notes=tuple(_missing_latencies(quantizations, sources)),

@@ -86,5 +86,14 @@ def score_row(group: AnswerGroup) -> Row:
     }
 
 
+def task_rows(group: AnswerGroup) -> Iterator[Row]:
+    """The same answers, task by task."""
+    right = group.correct([group.longest])[:, 0]
+    tasks = np.array(group.tasks, dtype=object)
+    for task in dict.fromkeys(group.tasks):
+        own = right[tasks == task]
+        yield {**configuration(group), "task": task or None, **accuracy(int(own.sum()), len(own))}
+
+
 def _doubling(longest: int) -> list[int]:
     return [2**power for power in range(max(longest - 1, 1).bit_length())]

@@ -89,6 +89,23 @@ class PromptRecord(_Record):
     sha256: str | None = None
 
 
+class CompositeRecord(_Record):
+    """One variant's composite score against the base, with its parts."""
+
+    quantization: str
+    base: str
+    score: float
+    """0 to 1."""
+    accuracy: float
+    """Mean over the tasks of its best configuration."""
+    compression: float
+    """Bytes of the base's file over its own."""
+    ttft_speedup: float
+    tpot_speedup: float
+    tasks: dict[str, float] = Field(default_factory=dict)
+    """Task to the share answered right; the only task may be called ""."""
+
+
 class MatchRecord(_Record):
     """How answers and seconds were joined."""
 
@@ -135,6 +152,8 @@ class RunManifest(_Record):
     """How far these answers agree with others: the mirror's with the board's, fast with reference
     mode. What is compared to figures about it."""
     match: MatchRecord = MatchRecord()
+    composite: list[CompositeRecord] = Field(default_factory=list)
+    """Where the experiment asks for it."""
     tools: dict[str, str] = Field(default_factory=dict)
     """Name to version of what was used: compiler, qemu, python."""
     stages: list[StageRecord] = Field(default_factory=list)
