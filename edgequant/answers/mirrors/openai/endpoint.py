@@ -32,6 +32,8 @@ FAILED_IN_A_ROW = 4
 """A server that gave nothing for so many answers, or for twice as many as it is asked at once, is
 as good as gone."""
 TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+ANSWERS = "/completion", "/completions"
+"""Ends of the paths that give an answer; all others are answered beside it."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _Value = TypeVar("_Value")
 
@@ -113,7 +115,7 @@ class Endpoint:
     ) -> None:
         parts = _checked_url(url)
         self.patience = patience
-        self.parallel = parallel
+        self.allow(parallel)
         self.answers = 0
         """How many it has given."""
         self.failed_in_a_row = 0
@@ -194,6 +196,11 @@ class Endpoint:
     def gone(self) -> MirrorGoneError | None:
         """Why nobody may ask any more; None: everybody may."""
         return self._gone
+
+    def allow(self, parallel: int) -> None:
+        """Say how many answers the server may be asked for at once."""
+        self.parallel = parallel
+        self._turns = threading.Semaphore(parallel)
 
     def count_answer(self) -> None:
         """Note that an answer of its was taken."""
@@ -277,7 +284,10 @@ class Endpoint:
         raise MirrorError(f"no answer after {self.patience.tries} tries: {last}", subject=self.url)
 
     def _reply_once(self, method: str, path: str, body: object) -> Reply:
-        reply = self.ask(method, path, body, seconds=self.patience.answer_seconds)
+        with self._turns if path.endswith(ANSWERS) else contextlib.nullcontext():
+            if self._stopped.is_set():
+                raise TryAgainError("stopped")
+            reply = self.ask(method, path, body, seconds=self.patience.answer_seconds)
         if reply.status in TRY_AGAIN:
             raise TryAgainError(
                 f"HTTP status {reply.status}: {self._clean(reply.message)}",

@@ -31,6 +31,8 @@ KIND = "openai"
 DEFAULT_PARALLEL = 8
 """Of servers that do not say how many answers they give at once."""
 LOADING_POLL_SECONDS = 1.0
+AHEAD = 1
+"""Mirrors of a server beyond the answers it is asked at once: they get the next prompt ready."""
 
 OpenTokenizer = Callable[[ModelFile], AbstractContextManager[Tokenizer]]
 
@@ -216,9 +218,9 @@ class OpenAiServers:
             # One of each server, then a second of each: few answers are shared among all.
             mirrors = [
                 OpenAiMirror(server.endpoint, server.speech, server.gives_token_ids)
-                for number in range(max(server.parallel for server in met))
+                for number in range(max(server.parallel for server in met) + AHEAD)
                 for server in met
-                if number < server.parallel
+                if number < server.parallel + AHEAD
             ]
             try:
                 yield mirrors[:wanted]
@@ -279,7 +281,7 @@ class OpenAiServers:
         name = self._name(model) or _only_model(endpoint)
         form = find_form(endpoint, name, self.settings.ask)
         tokenizer = stack.enter_context(self.open_tokenizer(model))
-        endpoint.parallel = self.settings.parallel or DEFAULT_PARALLEL
+        endpoint.allow(self.settings.parallel or DEFAULT_PARALLEL)
         speech = OpenAiSpeech(endpoint, form=form, model=name, tokenizer=tokenizer)
         ids = "the server's own" if speech.gives_token_ids else "counted by the GGUF's tokenizer"
         say(
@@ -311,7 +313,7 @@ class OpenAiServers:
             slots = int(props.get("total_slots", 1))
         except UNREADABLE as error:
             raise unreadable(endpoint.url, error) from error
-        endpoint.parallel = self.settings.parallel or max(1, min(slots, 1024))
+        endpoint.allow(self.settings.parallel or max(1, min(slots, 1024)))
         api = LlamaServerApi(
             endpoint.request,
             subject=endpoint.url,

@@ -277,7 +277,7 @@ def test_what_the_user_did_wrong_ends_the_run_at_once(
     with stand_in(**settings) as server:
         with pytest.raises(MirrorRefusedError, match=cause) as caught:
             run(pool(server.url, **named), questions)
-        assert server.tried <= 2, "no more than were asked at once"
+        assert server.tried <= 3, "no more than were at it"
     assert caught.value.next_step is not None
     assert "wrong-and-secret" not in str(caught.value) + capsys.readouterr().err
 
@@ -357,6 +357,25 @@ def test_a_llama_server_that_loads_is_waited_for(run: Run, questions: list[Quest
         server.props = lambda: (503, {"error": {"message": "Loading model"}})
         with pytest.raises(MirrorGoneError, match="not ready within 0 s: Loading model"):
             run(pool(server.url, label="again"), questions)
+
+
+def test_no_more_is_asked_at_once_than_is_allowed(server: StandIn, run: Run) -> None:
+    at_once, most = [0], [0]
+    lock = threading.Lock()
+    plain = server.answer
+
+    def answer(handler: Any, path: str, body: dict[str, Any], key: str | None) -> None:
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.01)
+        with lock:  # Before the answer goes out: the next may be asked as soon as it is there.
+            at_once[0] -= 1
+        plain(handler, path, body, key)
+
+    server.answer = answer  # type: ignore[method-assign]
+    run(pool(server.url, parallel=3), many(30))
+    assert 1 < most[0] <= 3
 
 
 def test_each_variant_can_have_servers_of_its_own(run: Run, questions: list[Question]) -> None:
