@@ -130,7 +130,7 @@ def _question(row: Row) -> dict[str, object]:
         "id": row["question_id"],
         "text": row["question"] or "",
         "expected": row["expected_answer"],
-        "family": row.get("family") or row["task"] or "",
+        "family": ": ".join(filter(None, (row["task"], row["family"]))),
     }
 
 
