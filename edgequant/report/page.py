@@ -132,6 +132,7 @@ def _context(inputs: ReportInputs, figures: Sequence[Figure]) -> dict[str, objec
         "board_label": label(own),
         "figures": _grouped(figures),
         "scores": scores,
+        "tasks": records(matched.tasks),
         "nothing": nothing_right(matched.scores, matched.matched),
         "exploration": exploration,
         "explorer_data": packed(exploration.data) if exploration else "",

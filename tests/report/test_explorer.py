@@ -40,6 +40,21 @@ def test_every_different_answer_travels_once() -> None:
     assert [ord(end) - 48 for end in data["ends"][1]] == [4, 1, 5, 1, 1, 1, 3]
 
 
+def test_tasks_with_prompts_of_their_own_are_one_configuration() -> None:
+    def tasks(prompt: str, start: int) -> list[dict[str, object]]:
+        rows = [answer_row("Q2_K", prompt, None, q, q, box(q)) for q in range(start, start + 2)]
+        return [row | {"task": prompt} for row in rows]
+
+    rows = [*tasks("sums", 1), *tasks("names", 3)]
+    answers, questions = frame(rows)
+    data: Any = explored((answers, questions)).data
+    (configuration,) = data["configurations"]
+    assert configuration["prompt"] == "names + sums"
+    assert [question["family"] for question in data["questions"]] == ["sums"] * 2 + ["names"] * 2
+    texts = [data["texts"][place] for place in configuration["text"]]
+    assert texts == ["".join(box(q)) for q in (1, 2, 3, 4)]
+
+
 def test_a_large_run_has_the_words_of_fewer_questions_evenly_taken() -> None:
     tables = synthetic_answers(40)
     whole, part = explored(tables), explored(tables, most_characters=200_000)
