@@ -110,6 +110,8 @@ if [ "$purpose" = test ]; then
     # Without recommended packages, Debian's gcc comes without the C library's headers.
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
     need mount mount
+    # The report is tried in a real browser.
+    need chromium chromium chromium-browser
     # The three ways to build: zig comes with the Python packages.
     need g++-aarch64-linux-gnu aarch64-linux-gnu-g++
     need buildah podman buildah

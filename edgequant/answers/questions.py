@@ -29,6 +29,7 @@ AnswerKind = Literal["integer", "choice"]
 LETTERS = ascii_uppercase
 MAX_LINE_BYTES = 1 << 20
 MAX_ANSWER_LENGTH = 100
+MAX_FAMILY_LENGTH = 80
 COLUMNS = ("question", "answer", "choices", "answerKey")
 # Commas must stand where thousands are divided: "1,45" is a typing error, not 145.
 _INTEGER = re.compile(r"[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.0+)?")
@@ -54,6 +55,8 @@ class Question:
     """The question without its choices; empty where it has none."""
     choices: tuple[str, ...] = ()
     """What there is to choose from: A, B, C and so on."""
+    family: str | None = None
+    """What kind of question it is, where its file says so."""
 
     @property
     def sha256(self) -> str:
@@ -219,7 +222,14 @@ def _question(
         task=task,
         stem=stem if choices else "",
         choices=choices,
+        family=_family(row),
     )
+
+
+def _family(row: Mapping[str, Any]) -> str | None:
+    """What a file calls the kind of a question; a note, so whatever else stands there is let be."""
+    found = row.get("family")
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_FAMILY_LENGTH else None
 
 
 def _letters(row: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:

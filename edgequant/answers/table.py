@@ -67,6 +67,7 @@ def questions_table(questions: Sequence[Question]) -> pd.DataFrame:
                 "expected_answer": q.answer,
                 "answer_kind": q.answer_kind,
                 "task": q.task,
+                "family": q.family,
             }
             for q in questions
         ),

@@ -129,6 +129,7 @@ QUESTIONS = Schema(
         "expected_answer": Column("text", "the right answer (gold): `72`, `B`"),
         "answer_kind": _optional("text", "`integer` or `choice` (a letter); empty: `integer`"),
         "task": _optional("text", "name of the task that asks it; empty: the only one"),
+        "family": _optional("text", "kind of question, where its file names one"),
     },
 )
 LATENCY = Schema(

@@ -13,6 +13,7 @@ from edgequant.core.tables import csv_text, records, rows_csv_text, values
 from edgequant.latency.statistics import LatencySummary, summarize
 from edgequant.models.contents import describe_tensors
 from edgequant.report.advice import names
+from edgequant.report.agreement import agreements
 from edgequant.report.clocks import caution, counts_instructions, label
 from edgequant.report.crossings import family
 from edgequant.report.explorer.data import Exploration, explore
@@ -118,6 +119,7 @@ def _context(inputs: ReportInputs, figures: Sequence[Figure]) -> dict[str, objec
     views = clock_views(inputs, figures, order)
     exploration = _exploration(inputs, views, order)
     own = manifest.board.latency_source
+    compared = agreements(manifest.generation)
     return {
         "manifest": manifest,
         "order": order,
@@ -130,6 +132,7 @@ def _context(inputs: ReportInputs, figures: Sequence[Figure]) -> dict[str, objec
         "board_label": label(own),
         "figures": _grouped(figures),
         "scores": scores,
+        "tasks": records(matched.tasks),
         "nothing": nothing_right(matched.scores, matched.matched),
         "exploration": exploration,
         "explorer_data": packed(exploration.data) if exploration else "",
@@ -141,8 +144,8 @@ def _context(inputs: ReportInputs, figures: Sequence[Figure]) -> dict[str, objec
             manifest.board.facts,
             counts_instructions=counts_instructions(own, manifest),
         ),
-        "agreement": flatten(manifest.agreement),
-        "generation": flatten(manifest.generation),
+        "agreements": compared,
+        "generation": flatten({k: v for k, v in manifest.generation.items() if k not in compared}),
         "parameters": flatten(manifest.experiment.parameters),
         "downloads": {
             f"{name}.csv": data_url(csv_text(getattr(matched, name)), "text/csv;charset=utf-8")

@@ -148,9 +148,6 @@ class RunManifest(_Record):
     prompts: list[PromptRecord] = Field(default_factory=list)
     generation: dict[str, object] = Field(default_factory=dict)
     """How answers were made: sampling, slots, prompt cache, questions, limits."""
-    agreement: dict[str, object] = Field(default_factory=dict)
-    """How far these answers agree with others: the mirror's with the board's, fast with reference
-    mode. What is compared to figures about it."""
     match: MatchRecord = MatchRecord()
     composite: list[CompositeRecord] = Field(default_factory=list)
     """Where the experiment asks for it."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgequant.core.schemas import ANSWERS
+from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import make_table, records
 from edgequant.matching.curves import draw_curve
 from edgequant.matching.cuts import group_answers
@@ -36,7 +36,14 @@ def inputs() -> ReportInputs:
     plain[4].update(token_ids=[], token_texts=[], text="", stop_reason="failed")
     pieces = [HOSTILE, *["🙂"] * (len(plain[5]["token_ids"]) - 1)]
     plain[5].update(token_texts=pieces, text="".join(pieces))
-    return dataclasses.replace(full, answers=make_table(rows, ANSWERS))
+    assert full.questions is not None
+    questions = [
+        {**row, "family": "even" if place % 2 else "odd"}
+        for place, row in enumerate(records(full.questions))
+    ]
+    return dataclasses.replace(
+        full, answers=make_table(rows, ANSWERS), questions=make_table(questions, QUESTIONS)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +214,9 @@ def test_filters_leave_what_they_name(browser: Any, page_file: Path) -> None:
 
     everything = rows()
     assert everything == 60
+    page.locator('[name="family"]').select_option("odd")
+    assert rows() == 30
+    page.locator('[name="family"]').select_option("")
     page.locator('[name="verdict"]').select_option("all-right")
     right = rows()
     page.locator('[name="verdict"]').select_option("wrong")

@@ -423,3 +423,27 @@ def test_a_run_folder_can_be_matched_again_from_itself(
     again = match(*tables, inputs.manifest.paces, limit["budgets"])
     assert again.matched.equals(inputs.matched.matched)
     assert again.crossovers.equals(inputs.matched.crossovers)
+
+
+def test_agreement_and_composite_scores_are_shown_where_a_run_has_them(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    values = json.loads(inputs.manifest.model_dump_json())
+    group = {"quantization": "Q2_K", "prompt": "cot", "strategy": "truncate", "budget_tokens": None}
+    values["generation"]["reference"] = {
+        "answers": 32, "same": 31, "share_of_tokens": 0.9945,
+        "different": [{**group, "question_id": "0007-x", "common_tokens": 3}],
+        "groups": [{**group, "answers": 8, "same": 7}],
+    }  # fmt: skip
+    values["composite"] = [
+        {"quantization": "Q2_K", "base": "F16", "score": 0.625, "accuracy": 0.485,
+         "compression": 5.25, "ttft_speedup": 1.5, "tpot_speedup": 2.5, "tasks": {}},
+    ]  # fmt: skip
+    changed = ReportInputs(
+        RunManifest.model_validate(values), inputs.latency, None, None, inputs.matched
+    )
+    text = Page(write_report(tmp_path, changed).read_text(encoding="utf-8")).text
+    assert "31 of 32 answers are the same to the last token; 99.5 % of the tokens" in text
+    assert "0007-x" not in text
+    assert "than with F16" in text
+    assert "0.62548.5 %5.25×1.50×2.50×" in text

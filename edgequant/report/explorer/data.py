@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgequant.core.tables import records
 from edgequant.latency.pace import Pace
 from edgequant.matching.curves import TimeMapping
-from edgequant.matching.cuts import AnswerGroup, group_answers
+from edgequant.matching.cuts import TASKS_JOINED, AnswerGroup, group_answers
 from edgequant.report.explorer.clock import clock_tables, closing_seconds
 from edgequant.report.words import way_words
 
@@ -70,9 +70,7 @@ def explore(
         group_answers(answers, questions), key=lambda group: order.index(group.quantization)
     )
     ids = groups[0].question_ids
-    frames = {
-        _key(frame): frame for _, frame in answers.groupby(list(_CONFIGURATION), dropna=False)
-    }
+    frames = _by_configuration(answers)
     pool = _Pool()
     kept = _kept(answers, ids, most_characters)
     asked = {row["question_id"]: row for row in records(questions)}
@@ -81,8 +79,7 @@ def explore(
         "questions": [_question(asked[name]) for name in ids],
         "graders": graders,
         "configurations": [
-            _configuration(group, _sorted_rows(frames[_group_key(group)]), graders, kept, pool)
-            for group in groups
+            _configuration(group, _rows_of(group, frames), graders, kept, pool) for group in groups
         ],
         "clocks": [_clock(clock, groups, paces, mapping) for clock in clocks],
     }
@@ -130,7 +127,7 @@ def _question(row: Row) -> dict[str, object]:
         "id": row["question_id"],
         "text": row["question"] or "",
         "expected": row["expected_answer"],
-        "family": row.get("family") or row["task"] or "",
+        "family": ": ".join(filter(None, (row["task"], row["family"]))),
     }
 
 
@@ -198,15 +195,29 @@ def _clock(
     }
 
 
-def _sorted_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    columns = ["question_id", "text", "token_texts", "stop_reason"]
-    return records(frame[columns].sort_values("question_id"))
+_Key = tuple[object, ...]
 
 
-def _key(frame: pd.DataFrame) -> tuple[object, ...]:
+def _by_configuration(answers: pd.DataFrame) -> dict[_Key, pd.DataFrame]:
+    grouped = answers.groupby(list(_CONFIGURATION), dropna=False)
+    return {_key(frame): frame for _, frame in grouped}
+
+
+def _key(frame: pd.DataFrame) -> _Key:
     (row,) = records(frame.head(1)[list(_CONFIGURATION)])
     return tuple(row[name] for name in _CONFIGURATION)
 
 
-def _group_key(group: AnswerGroup) -> tuple[object, ...]:
-    return group.quantization, group.prompt, group.strategy, group.budget_tokens
+def _rows_of(group: AnswerGroup, frames: Mapping[_Key, pd.DataFrame]) -> list[dict[str, Any]]:
+    """The group's answers in its order; where tasks have prompts of their own, from all of them."""
+    way = group.strategy, group.budget_tokens
+    whole = frames.get((group.quantization, group.prompt, *way))
+    prompts = group.prompt.split(TASKS_JOINED)
+    parts = (
+        [whole]
+        if whole is not None
+        else [frames[group.quantization, prompt, *way] for prompt in prompts]
+    )
+    columns = ["question_id", "text", "token_texts", "stop_reason"]
+    rows = [row for part in parts for row in records(part[columns])]
+    return sorted(rows, key=lambda row: str(row["question_id"]))
