@@ -6,8 +6,8 @@ know nothing of who is ahead, and a test at such a time is as exact as at one fi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from edgequant.matching.curves import Curve, Floats
 LIMITS = 16
 """More rows find more changes of lead and need a larger lead each: at 16 a lead must be of 3.0
 standard errors where one look alone would take 2.0."""
-_DIGITS = 2
+DIGITS = range(2, 18)
+PASSED_OVER = 1 / 64
+"""Rounding a limit up may let so large a part of all changes slip by; else it gets more digits."""
 
 
 def time_limits(curves: Sequence[Curve], count: int = LIMITS) -> list[float]:
@@ -27,27 +29,28 @@ def time_limits(curves: Sequence[Curve], count: int = LIMITS) -> list[float]:
         count: how many at most; fewer where they round to the same.
 
     Returns:
-        Rising seconds, rounded up to two digits; those of the longest answer where none changes.
+        Rising seconds, rounded up to two digits, or to as many as keep the changes apart; those
+        of the longest answer where none changes.
     """
-    when = np.concatenate([curve.changes.when for curve in curves])
+    when = np.sort(np.concatenate([curve.changes.when for curve in curves]))
     if not len(when):
         return [round_up(max(float(curve.whole_seconds.max()) for curve in curves))]
-    return sorted({round_up(float(t)) for t in spread_evenly(when, count)})
+    return sorted({_rounded_among(when, float(t)) for t in spread_evenly(when, count)})
 
 
-def spread_evenly(when: Floats, count: int) -> Floats:
-    """At most ``count`` of some times, equally many between each two, the last of all included."""
-    ordered = np.sort(when)
+def spread_evenly(ordered: Floats, count: int) -> Floats:
+    """At most ``count`` of some rising times, equally many between each two, and the last."""
     places = np.ceil(np.arange(1, count + 1) * len(ordered) / count).astype(np.int64) - 1
     return np.unique(ordered[places])
 
 
-def round_up(seconds: float) -> float:
-    """The next larger number of two digits; 0 stays."""
-    if seconds <= 0:
-        return seconds
-    exponent = math.floor(math.log10(seconds)) - _DIGITS + 1
-    unit = 10.0**exponent
-    whole = math.ceil(seconds / unit * (1 - 1e-12))
-    # Through text: 3 * 0.1 is not 0.3.
-    return float(f"{whole}e{exponent}")
+def round_up(seconds: float, digits: int = DIGITS[0]) -> float:
+    """The next number of so many digits that is no smaller; 0 stays."""
+    return float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(float(seconds))))
+
+
+def _rounded_among(ordered: Floats, seconds: float) -> float:
+    allowed = np.searchsorted(ordered, seconds, side="right") + len(ordered) * PASSED_OVER
+    rounded = (round_up(seconds, digits) for digits in DIGITS)
+    fitting = (t for t in rounded if np.searchsorted(ordered, t, side="right") <= allowed)
+    return next(fitting, seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgequant.answers.strategies.truncate import budget_grid
 from edgequant.core.errors import DataFrameError, ExperimentError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
-from edgequant.matching.cuts import group_answers
-from edgequant.matching.graders.boxed import grade
+from edgequant.latency.pace import Pace
+from edgequant.matching.curves import draw_curve
+from edgequant.matching.cuts import AnswerGroup, group_answers
+from edgequant.matching.graders.grader import last_value
+from edgequant.matching.graders.registry import by_role
 from tests.matching.synthetic_answers import Table, answer_row, box, frame
 
 # Boxes in one token and in many, wrong ones, empty ones, nested and broken braces, empty texts.
@@ -23,6 +25,16 @@ PIECE = st.sampled_from(
      "\\", r"\}", r"\text{", "x", r"\boxed{}", r"} \boxed{7} \boxed{"]
 )  # fmt: skip
 ANSWER = st.lists(PIECE, max_size=25)
+
+
+def says(pieces: list[str]) -> str | None:
+    return last_value(by_role("integer")["exact"].readings("".join(pieces)))
+
+
+def turns(group: AnswerGroup, question: int = 0) -> list[int]:
+    """Tokens at which an answer turns right or wrong."""
+    changes = group.changes["exact"]
+    return [int(t) for t in changes.when[changes.question == question]]
 
 
 def one_group(answers: list[list[str]], expected: int = 7) -> Table:
@@ -36,7 +48,7 @@ def one_group(answers: list[list[str]], expected: int = 7) -> Table:
 def test_every_budget_is_the_cut_answer_graded_afresh(answers: list[list[str]]) -> None:
     (group,) = group_answers(*one_group(answers))
     budgets = list(range(28))
-    by_hand = [[grade("".join(pieces[:b])).boxed == 7 for b in budgets] for pieces in answers]
+    by_hand = [[says(pieces[:b]) == "7" for b in budgets] for pieces in answers]
     assert group.correct(budgets).tolist() == by_hand
 
 
@@ -57,7 +69,7 @@ def test_a_budget_beyond_the_longest_answer_changes_nothing(
     answers: list[list[str]], more: int
 ) -> None:
     (group,) = group_answers(*one_group(answers))
-    whole = [grade("".join(pieces)).boxed == 7 for pieces in answers]
+    whole = [says(pieces) == "7" for pieces in answers]
     assert group.longest == max(len(pieces) for pieces in answers)
     assert group.correct([group.longest, group.longest + more]).T.tolist() == [whole, whole]
 
@@ -66,22 +78,22 @@ def test_a_quick_answer_counts_until_a_later_box_overwrites_it() -> None:
     # Tokens:     0          1..5 (box)  6..9                      10..14 (box)
     pieces = ["Quick: ", *box(7), " Verify", ":", " no", ", ", *box(8), ""]
     (group,) = group_answers(*one_group([pieces]))
-    assert group.changes == ((6, 15),)
+    assert turns(group) == [6, 15]
     assert group.correct([5, 6, 14, 15, 16]).tolist() == [[False, True, True, False, False]]
     (other,) = group_answers(*one_group([pieces], expected=8))
-    assert other.changes == ((15,),)
+    assert turns(other) == [15]
 
 
 def test_a_box_that_repeats_the_answer_is_no_change() -> None:
     (group,) = group_answers(*one_group([[*box(7), " so ", *box(7)]]))
-    assert group.changes == ((5,),)
+    assert turns(group) == [5]
 
 
 def test_a_box_in_the_middle_of_a_token_counts_with_that_token() -> None:
     (group,) = group_answers(*one_group([["a", r" \boxed{8} \boxed{7} and", " more"]]))
-    assert group.changes == ((2,),)
+    assert turns(group) == [2]
     (gone,) = group_answers(*one_group([["a", r" \boxed{7} \boxed{8} and", " more"]]))
-    assert gone.changes == ((),)
+    assert turns(gone) == []
 
 
 def test_stated_answers_are_graded_whole_in_groups_of_their_own() -> None:
@@ -101,7 +113,7 @@ def test_stated_answers_are_graded_whole_in_groups_of_their_own() -> None:
 def test_fallbacks_count_in_the_lenient_score_alone() -> None:
     (group,) = group_answers(*one_group([["The answer is ", "7", "."], [*box(8), " or 7"]]))
     assert group.correct([100]).tolist() == [[False], [False]]
-    assert group.lenient.tolist() == [True, False]
+    assert group.correct([100], "lenient")[:, 0].tolist()[0]
 
 
 def test_answers_without_any_token_are_wrong() -> None:
@@ -110,13 +122,13 @@ def test_answers_without_any_token_are_wrong() -> None:
     assert group.correct([0, 1]).tolist() == [[False, False], [False, False]]
 
 
-def test_the_mean_prompt_is_that_of_the_group() -> None:
+def test_each_question_keeps_its_own_prompt() -> None:
     rows = [
         answer_row("Q8_0", "cot", None, 1, 7, box(7), prompt_tokens=100),
         answer_row("Q8_0", "cot", None, 2, 7, box(7), prompt_tokens=151),
     ]
     (group,) = group_answers(*frame(rows))
-    assert group.mean_prompt_tokens == 125.5
+    assert group.prompt_tokens.tolist() == [100, 151]
 
 
 def test_a_stop_text_that_begins_inside_a_token_is_cut_there() -> None:
@@ -168,14 +180,49 @@ def test_an_unknown_strategy_is_named() -> None:
         group_answers(answers.assign(strategy="guess"), questions)
 
 
-@given(st.integers(0, 5000), st.lists(st.integers(1, 5000), max_size=5))
-def test_the_grid_rises_by_small_steps_and_has_what_was_asked_for(
-    longest: int, extra: list[int]
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(ANSWER, st.integers(1, 90), st.integers(1, 6)), min_size=1, max_size=4),
+    st.sampled_from([0.0, 0.5, 1e12]),
+    st.sampled_from([0.0, 0.25, 3.0]),
+    st.booleans(),
+)
+def test_right_within_a_time_is_each_answer_cut_there_and_graded_anew(
+    drawn: list[tuple[list[str], int, int]], decode: float, prefill: float, closed: bool
 ) -> None:
-    grid = budget_grid(longest, extra)
-    assert set(extra) <= set(grid)
-    assert all(a < b for a, b in pairwise(grid))
-    own = budget_grid(longest)
-    assert own[0] == 1
-    assert own[-1] <= max(longest, 1)
-    assert all(b <= max(a + 1, 1.2 * a) for a, b in pairwise([*own, max(longest, own[-1])]))
+    rows = []
+    for n, (pieces, prompt, start) in enumerate(drawn):
+        row = answer_row("Q8_0", "cot", None, n, 7, pieces, prompt_tokens=prompt)
+        if closed and len(pieces) > start + 2:
+            row |= {"closing_start": start, "closing_tokens": 2}
+        rows.append(row)
+    (group,) = group_answers(*frame(rows))
+    pace = Pace("Q8_0", "measured", decode, prefill)
+    ends = [
+        [_seconds(row, count, pace) for count in range(1, len(pieces) + 1)]
+        for row, (pieces, _, _) in zip(rows, drawn, strict=True)
+    ]
+    times = np.unique(np.array([0.0, 7.3, 1e15, *(t for own in ends for t in own)]))
+    curve = draw_curve(group, pace, "seconds")
+    expected = [
+        [says(pieces[: sum(end <= t for end in own)]) == "7" for t in times]
+        for own, (pieces, _, _) in zip(ends, drawn, strict=True)
+    ]
+    assert curve.right_at(times).tolist() == expected
+    at, right = curve.steps()
+    by_steps = [int(right[at <= t][-1]) if (at <= t).any() else 0 for t in times]
+    assert by_steps == np.sum(expected, axis=0).tolist()
+    assert (np.diff(right, prepend=0) != 0).all()
+
+
+def _seconds(row: dict[str, Any], count: int, pace: Pace) -> float:
+    start, closing = row.get("closing_start"), row.get("closing_tokens", 0)
+    prompt = row["prompt_tokens"]
+    if start is None or count <= start:
+        return pace.seconds(float(prompt), float(count))
+    rest = max(count - start - closing - 1, 0)
+    return float(
+        pace.seconds(float(prompt), float(start))
+        + pace.batch_seconds(float(closing + 1), float(prompt + start - 1))
+        + pace.decode_seconds_for(float(prompt + start + closing), float(rest))
+    )

@@ -4,44 +4,34 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgequant.core.tables import records
 from edgequant.latency.pace import Pace, study_paces
-from edgequant.matching.graders.boxed import grade
 from edgequant.matching.match import MatchedResult, match
 from tests.matching.synthetic_answers import Table, answer_row, box, frame
 
-# Wilson's interval of k of 4, with z = 1.959964, on paper:
-# centre (k/4 + z^2/8) / (1 + z^2/4), half z / (1 + z^2/4) * sqrt(k/4 (1 - k/4) / 4 + z^2/64).
-OF_FOUR = {1: (0.045587, 0.699358), 2: (0.150039, 0.849961), 3: (0.300642, 0.954413)}
-
 EXPECTED = (7, 8, 9, 10)
-PROMPT_TOKENS = (10, 20, 30, 40)  # mean 25
-# One token a piece. "From 2" means: right under budgets of 2 tokens and more.
+PROMPT_TOKENS = (10, 20, 30, 40)
+# One token a piece; behind each, the tokens from which on it is right or wrong.
 Q2_K = (
-    ["so ", r"\boxed{7}", ""],  # from 2
-    [r"\boxed{8}", " no ", r"\boxed{9}"],  # from 1, wrong again from 3
-    ["one ", "two ", "three ", "so ", r"\boxed{9}"],  # from 5
-    ["it ", "is ", "10"],  # never in a box; the last number is right
+    ["so ", r"\boxed{7}", ""],  # right from 2
+    [r"\boxed{8}", " no ", r"\boxed{9}"],  # right from 1, wrong from 3
+    ["one ", "two ", "three ", "so ", r"\boxed{9}"],  # right from 5
+    [],  # no mirror answered
 )
 Q8_0 = (
-    [r"\boxed{7}"],  # from 1
-    ["hm ", r"\boxed{8}"],  # from 2
+    [r"\boxed{7}"],  # right from 1
+    ["hm ", r"\boxed{8}"],  # right from 2
     [r"\boxed{1}"],  # never
-    ["a ", "b ", r"\boxed{10}"],  # from 3
+    ["a ", "b ", r"\boxed{10}"],  # right from 3
 )
-Q8_0_STATED_2 = (  # 4 prompt tokens more: mean 29
-    [r"\boxed{7}"],
-    [r"\boxed{8}", ""],
-    ["well ", r"\boxed{9}"],
-    ["well ", "then "],  # cut off
+Q8_0_STATED_4 = (
+    [r"\boxed{7}"],  # right from 1: not from 4 on
+    [r"\boxed{8}", ""],  # right from 1
+    ["well ", r"\boxed{9}"],  # right from 2
+    ["well ", "then "],  # never
 )
-LATENCIES = [
-    Pace("Q2_K", "measured", decode_seconds=1.0, prefill_seconds_per_token=0.1),
-    Pace("Q8_0", "measured", decode_seconds=3.0, prefill_seconds_per_token=0.2),
-]
+LATENCIES = [Pace("Q2_K", "measured", 1.0, 0.1), Pace("Q8_0", "measured", 3.0, 0.2)]
 
 
 def four_questions() -> Table:
@@ -49,210 +39,126 @@ def four_questions() -> Table:
     for quantization, stated, texts, extra in (
         ("Q2_K", None, Q2_K, 0),
         ("Q8_0", None, Q8_0, 0),
-        ("Q8_0", 2, Q8_0_STATED_2, 4),
+        ("Q8_0", 4, Q8_0_STATED_4, 4),
     ):
         for n, pieces in enumerate(texts):
-            rows.append(
-                answer_row(
-                    quantization,
-                    "cot",
-                    stated,
-                    n,
-                    EXPECTED[n],
-                    pieces,
-                    prompt_tokens=PROMPT_TOKENS[n] + extra,
-                )
+            tokens = PROMPT_TOKENS[n] + extra
+            row = answer_row(
+                quantization, "cot", stated, n, EXPECTED[n], pieces, prompt_tokens=tokens
             )
+            rows.append(row if pieces else row | {"stop_reason": "failed"})
     return frame(rows)
 
 
 def rows_of(table: pd.DataFrame, *columns: str) -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in records(table[list(columns)])]
+    return [
+        tuple(round(v, 9) if isinstance(v, float) else v for v in row.values())
+        for row in records(table[list(columns)])
+    ]
 
 
 @pytest.fixture(scope="module")
 def by_hand() -> MatchedResult:
-    return match(
-        *four_questions(), LATENCIES, [3, 5], time_limits_seconds=[2.4, 3, 4, 7, 8.7, 9, 1000]
-    )
+    return match(*four_questions(), LATENCIES, [1, 3, 100], time_limits_seconds=[1.9, 2, 9, 1000])
 
 
-def test_every_number_of_matched(by_hand: MatchedResult) -> None:
-    # Q2_K: 25 * 0.1 + (b - 1) * 1.0; Q8_0: 25 * 0.2 + (b - 1) * 3.0; stated 29 * 0.2 + 3.0.
-    expected = {
-        ("Q2_K", "truncate", 1): (2.5, 1),
-        ("Q2_K", "truncate", 2): (3.5, 2),
-        ("Q2_K", "truncate", 3): (4.5, 1),
-        ("Q2_K", "truncate", 4): (5.5, 1),
-        ("Q2_K", "truncate", 5): (6.5, 2),
-        ("Q2_K", "truncate", None): (6.5, 2),
-        ("Q8_0", "truncate", 1): (5.0, 1),
-        ("Q8_0", "truncate", 2): (8.0, 2),
-        ("Q8_0", "truncate", 3): (11.0, 3),
-        ("Q8_0", "truncate", 5): (17.0, 3),
-        ("Q8_0", "truncate", None): (11.0, 3),
-        ("Q8_0", "stated", 2): (8.8, 3),
+def test_every_step_of_every_curve(by_hand: MatchedResult) -> None:
+    # Q2_K: prompt * 0.1 + (tokens - 1) * 1; Q8_0: prompt * 0.2 + (tokens - 1) * 3.
+    columns = ("quantization", "strategy", "budget_tokens", "seconds", "accuracy", "n")
+    assert rows_of(by_hand.matched, *columns) == [
+        ("Q2_K", "truncate", None, 2.0, 0.5, 4),  # question 1 at 1 + 1, and 2 at 2
+        ("Q2_K", "truncate", None, 4.0, 0.25, 4),  # question 2 turns wrong at 2 + 2
+        ("Q2_K", "truncate", None, 7.0, 0.5, 4),  # question 3 at 3 + 4
+        ("Q8_0", "truncate", None, 2.0, 0.25, 4),
+        ("Q8_0", "truncate", None, 7.0, 0.5, 4),  # 4 + 3
+        ("Q8_0", "truncate", None, 14.0, 0.75, 4),  # 8 + 6
+        ("Q8_0", "stated", 4, 2.8, 0.25, 4),  # not the 12 s that four tokens would take
+        ("Q8_0", "stated", 4, 4.8, 0.5, 4),
+        ("Q8_0", "stated", 4, 9.8, 0.75, 4),  # 34 * 0.2 + 3
+    ]
+    # Wilson's interval of 1, 2, 3 of 4: centre (k/4 + z^2/8) / (1 + z^2/4), on paper.
+    ends = rows_of(by_hand.matched, "accuracy", "accuracy_low", "accuracy_high")
+    assert {(a, round(low, 6), round(high, 6)) for a, low, high in ends} == {
+        (0.25, 0.045587, 0.699358),
+        (0.5, 0.150039, 0.849961),
+        (0.75, 0.300642, 0.954413),
     }
-    found = {
-        (row["quantization"], row["strategy"], row["budget_tokens"]): row
-        for row in records(by_hand.matched)
-    }
-    assert set(found) == set(expected)
-    assert len(found) == len(by_hand.matched)
-    for key, (seconds, right) in expected.items():
-        row = found[key]
-        assert row["seconds"] == pytest.approx(seconds), key
-        assert row["accuracy"] == right / 4, key
-        assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(
-            OF_FOUR[right], abs=2e-6
-        ), key
-        assert (row["n"], row["latency_source"], row["prompt"]) == (4, "measured", "cot")
 
 
-def test_every_row_of_best(by_hand: MatchedResult) -> None:
-    columns = [
-        "time_limit_seconds", "quantization", "strategy", "budget_tokens", "seconds", "accuracy",
-        "not_distinguishable_from",
-    ]  # fmt: skip
-    rows = rows_of(by_hand.best.assign(seconds=by_hand.best["seconds"].round(9)), *columns)
-    assert rows == [
-        # The quickest choice takes 2.5 s.
-        (2.4, None, None, None, None, None, None),
-        # Q8_0 needs 5 s for anything.
-        (3.0, "Q2_K", "truncate", 1, 2.5, 0.25, ""),
-        (4.0, "Q2_K", "truncate", 2, 3.5, 0.5, ""),
-        # Of two equally accurate ones the quicker: not 5 tokens at 6.5 s. Q8_0 has 1 of 4.
-        (7.0, "Q2_K", "truncate", 2, 3.5, 0.5, "Q8_0"),
-        # Q8_0 has 2 of 4 as well, at 8 s.
-        (8.7, "Q2_K", "truncate", 2, 3.5, 0.5, "Q8_0"),
-        (9.0, "Q8_0", "stated", 2, 8.8, 0.75, "Q2_K"),
-        # No limit is no better, and takes 11 s.
-        (1000.0, "Q8_0", "stated", 2, 8.8, 0.75, "Q2_K"),
+def test_every_budget(by_hand: MatchedResult) -> None:
+    columns = ("quantization", "strategy", "cut_tokens", "accuracy", "mean_seconds", "longest_seconds")  # fmt: skip
+    assert rows_of(by_hand.budgets, *columns) == [
+        ("Q2_K", "truncate", 1, 0.25, 2.5, 4.0),
+        ("Q2_K", "truncate", 3, 0.25, 4.0, 5.0),  # 3, 4, 5 and the prompt alone: 4
+        ("Q2_K", "truncate", 100, 0.5, 4.5, 7.0),
+        ("Q2_K", "truncate", None, 0.5, 4.5, 7.0),
+        ("Q8_0", "truncate", 1, 0.25, 5.0, 8.0),
+        ("Q8_0", "truncate", 3, 0.75, 7.25, 14.0),
+        ("Q8_0", "truncate", 100, 0.75, 7.25, 14.0),
+        ("Q8_0", "truncate", None, 0.75, 7.25, 14.0),
+        ("Q8_0", "stated", 1, 0.5, 5.8, 8.8),
+        ("Q8_0", "stated", 3, 0.75, 8.05, 11.8),
+        ("Q8_0", "stated", 100, 0.75, 8.05, 11.8),
+        ("Q8_0", "stated", None, 0.75, 8.05, 11.8),
     ]
 
 
+def test_every_row_of_best(by_hand: MatchedResult) -> None:
+    columns = ("time_limit_seconds", "quantization", "strategy", "accuracy_seen", "worse", "not_distinguishable_from")  # fmt: skip
+    assert rows_of(by_hand.best, *columns) == [
+        (1.9, None, None, None, None, None),
+        (2.0, "Q2_K", "truncate", 0.5, "", "Q8_0"),
+        # Both have 2 of 4: the one of fewer bits.
+        (9.0, "Q2_K", "truncate", 0.5, "", "Q8_0"),
+        # Both ways of Q8_0 have 3 of 4, and the plain one is quicker: 7.25 s, not 8.05.
+        (1000.0, "Q8_0", "truncate", 0.75, "", "Q2_K"),
+    ]
+    assert by_hand.best["difference_low"].dropna().le(0).all()
+
+
 def test_every_score_of_whole_answers(by_hand: MatchedResult) -> None:
-    columns = [
-        "quantization", "budget_tokens", "accuracy", "lenient_accuracy", "mean_tokens",
-        "median_tokens", "longest_tokens", "mean_prompt_tokens",
-    ]  # fmt: skip
-    assert sorted(rows_of(by_hand.scores, *columns), key=str) == sorted(
-        [
-            ("Q2_K", None, 0.5, 0.75, 3.5, 3.0, 5, 25.0),
-            ("Q8_0", None, 0.75, 0.75, 1.75, 1.5, 3, 25.0),
-            ("Q8_0", 2, 0.75, 0.75, 1.75, 2.0, 2, 29.0),
-        ],
-        key=str,
-    )
+    columns = ("quantization", "budget_tokens", "accuracy", "failed", "boxed", "mean_tokens", "median_tokens", "longest_tokens", "mean_prompt_tokens", "longest_prompt_tokens")  # fmt: skip
+    assert rows_of(by_hand.scores, *columns) == [
+        ("Q2_K", None, 0.5, 0.25, 0.75, 2.75, 3.0, 5, 25.0, 40),
+        ("Q8_0", None, 0.75, 0.0, 1.0, 1.75, 1.5, 3, 25.0, 40),
+        ("Q8_0", 4, 0.75, 0.0, 0.75, 1.75, 2.0, 2, 29.0, 44),
+    ]
 
 
 def test_four_questions_make_no_crossover(by_hand: MatchedResult) -> None:
     assert not by_hand.crossovers["confident"].any()
     assert by_hand.crossovers["seconds"].isna().all()
-    # At 11 s Q8_0 gets ahead without a stated budget, and at 8.8 s with any.
-    assert rows_of(by_hand.crossovers, "prompt", "strategy", "sign_changes") == [
-        ("any", None, 1),
-        ("cot", "truncate", 1),
-    ]
 
 
 def test_the_ratio_mapping_by_hand() -> None:
-    matched = match(*four_questions(), LATENCIES, [3, 5], mapping="ratio").matched
-    seconds = dict(
-        zip(
-            rows_of(matched, "quantization", "strategy", "budget_tokens"),
-            matched["seconds"],
-            strict=True,
-        )
-    )
-    # Budget times seconds of a token; prompts cost nothing.
-    assert seconds["Q2_K", "truncate", 5] == pytest.approx(5.0)
-    assert seconds["Q2_K", "truncate", None] == pytest.approx(5.0)
-    assert seconds["Q8_0", "truncate", 5] == pytest.approx(15.0)
-    assert seconds["Q8_0", "stated", 2] == pytest.approx(6.0)
+    matched = match(*four_questions(), LATENCIES, mapping="ratio").matched
+    # Tokens times seconds of a token; prompts cost nothing.
+    assert rows_of(matched[matched["strategy"] == "truncate"], "quantization", "seconds") == [
+        ("Q2_K", 1.0), ("Q2_K", 2.0), ("Q2_K", 3.0), ("Q2_K", 5.0),
+        ("Q8_0", 3.0), ("Q8_0", 6.0), ("Q8_0", 9.0),
+    ]  # fmt: skip
 
 
-def test_a_source_without_a_quantization_leaves_it_out_alone(by_hand: MatchedResult) -> None:
-    lone = Pace("Q8_0", "predicted", 0.5, 0.0)
-    result = match(*four_questions(), [*LATENCIES, lone], [3, 5])
-    assert result.notes == ("No predicted latency for Q2_K: left out there.",)
-    predicted = result.matched[result.matched["latency_source"] == "predicted"]
-    assert set(predicted["quantization"]) == {"Q8_0"}
-    assert set(result.crossovers["latency_source"]) <= {"measured"}
-    measured = result.matched[result.matched["latency_source"] == "measured"]
-    assert records(measured) == records(by_hand.matched)
-    # Nothing of the other kind slipped in where the two are compared.
-    limits = result.best[result.best["latency_source"] == "predicted"]
-    assert set(limits["not_distinguishable_from"].dropna()) == {""}
-
-
-PIECE = st.sampled_from([r"\boxed{7}", r"\boxed{8}", r"\boxed{", "7", "}", "x", ""])
-ANSWERS = st.lists(
-    st.tuples(st.lists(PIECE, max_size=12), st.lists(PIECE, max_size=12), st.integers(1, 99)),
-    min_size=1,
-    max_size=6,
+@pytest.mark.parametrize(
+    ("prefill", "passed"),
+    # Four tokens in one pass: the last of its own, not yet read, and three put there. No cheaper
+    # than one step, no dearer than four.
+    [(0.5, 2.0), (0.1, 1.0), (9.0, 4.0)],
 )
-
-
-def drawn_frame(drawn: list[tuple[list[str], list[str], int]]) -> Table:
-    return frame(
-        [
-            answer_row(q, "aav", None, n, 7, pieces, prompt_tokens=prompt)
-            for n, (two, eight, prompt) in enumerate(drawn)
-            for q, pieces in (("Q2_K", two), ("Q8_0", eight))
-        ]
-    )
-
-
-@settings(max_examples=40, deadline=None)
-@given(ANSWERS, st.lists(st.integers(1, 20), max_size=4))
-def test_more_tokens_never_take_less_time_and_no_limit_grades_whole_answers(
-    drawn: list[tuple[list[str], list[str], int]], budgets: list[int]
-) -> None:
-    matched = match(*drawn_frame(drawn), LATENCIES, budgets, resamples=20).matched
-    for place, quantization in enumerate(("Q2_K", "Q8_0")):
-        rows = matched[matched["quantization"] == quantization]
-        hard = rows.dropna(subset="budget_tokens").sort_values("budget_tokens")
-        assert (hard["seconds"].diff().dropna() > 0).all()
-        (whole,) = records(rows[rows["budget_tokens"].isna()])
-        right = sum(grade("".join(answers[place])).boxed == 7 for answers in drawn)
-        assert whole["accuracy"] == right / len(drawn)
-        longest = max(1, *(len(answers[place]) for answers in drawn))
-        assert whole["seconds"] >= hard[hard["budget_tokens"] <= longest]["seconds"].max()
-
-
-@settings(max_examples=25, deadline=None)
-@given(ANSWERS, st.randoms(use_true_random=False))
-def test_the_order_and_the_names_of_questions_change_nothing(
-    drawn: list[tuple[list[str], list[str], int]], random: object
-) -> None:
-    answers, questions = drawn_frame(drawn)
-    before = match(answers, questions, LATENCIES, resamples=50)
-    order = list(range(len(answers)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    after = match(answers.iloc[order], questions, LATENCIES, resamples=50)
-    for table in ("matched", "best", "crossovers"):
-        assert getattr(after, table).equals(getattr(before, table))
-    # Other names, in another order than before.
-    names = {f"{n:04d}": f"{97 * (n + 1) % 101}-name" for n in range(len(drawn))}
-    renamed = [t.assign(question_id=t["question_id"].map(names)) for t in (answers, questions)]
-    after = match(*renamed, LATENCIES, resamples=50)
-    assert after.matched.equals(before.matched)
-    assert after.best.equals(before.best)
+def test_a_closing_text_is_one_pass(prefill: float, passed: float) -> None:
+    pieces = ["a", "b", " so", " it", " is", r" \boxed{1}", r" \boxed{7}", ""]
+    row = answer_row("Q2_K", "cot", None, 1, 7, pieces, prompt_tokens=10)
+    row |= {"closing_start": 2, "closing_tokens": 3, "strategy": "early_stop", "budget_tokens": 2}
+    result = match(*frame([row]), [Pace("Q2_K", "measured", 1.0, prefill)], [2, 3, 5, 6])
+    own = 10 * prefill + 1
+    assert rows_of(result.matched, "seconds", "accuracy") == [(own + passed + 1, 1.0)]
+    assert rows_of(result.budgets, "cut_tokens", "mean_seconds") == [
+        (2, own), (3, own + passed), (5, own + passed), (6, own + passed), (None, own + passed + 2),
+    ]  # fmt: skip
 
 
 def study_answers(questions: int = 100) -> Table:
-    """Every box closes with a known token.
-
-    =====  ==========  ====  ======
-    .      .           Q2_K  Q8_0
-    =====  ==========  ====  ======
-    plain  at token    20    40
-    .      share       60 %  90 %
-    told   at token    10    24
-    .      share       40 %  80 %
-    =====  ==========  ====  ======
-    """
+    """Q2_K boxes at its 20th token, 60 % right; Q8_0 at its 40th, 90 %; told, at 10 and 24."""
     rows = []
     for quantization, stated, closes_at, right in (
         ("Q2_K", None, 20, 60),
@@ -267,111 +173,31 @@ def study_answers(questions: int = 100) -> Table:
     return frame(rows)
 
 
-def crossings(result: MatchedResult) -> dict[tuple[str, str | None], tuple[float, ...]]:
-    assert (result.crossovers["first_quantization"] == "Q2_K").all()
-    assert (result.crossovers["second_quantization"] == "Q8_0").all()
-    assert result.crossovers["confident"].all()
-    columns = ["seconds_low", "seconds", "seconds_high", "lead_before", "lead_after"]
-    rows = records(result.crossovers)
-    found = {(row["prompt"], row["strategy"]): tuple(row[c] for c in columns) for row in rows}
-    assert len(found) == len(result.crossovers)
-    return found
+def crossings(result: MatchedResult) -> dict[tuple[object, object], tuple[object, ...]]:
+    sure = result.crossovers[result.crossovers["confident"]]
+    columns = ("prompt", "strategy", "first_quantization", "second_quantization", "seconds", "lead_before", "lead_after")  # fmt: skip
+    return {(row[0], row[1]): row[2:] for row in rows_of(sure, *columns)}
 
 
 def test_the_studys_crossover_to_the_second() -> None:
-    """From the recorded seconds: Q2_K first, Q8_0 later, and earlier where the budget is told."""
-    result = match(*study_answers(), study_paces(), [20, 40], time_limits_seconds=[
-        18.18 * 20 - 1, 18.18 * 20 + 1, 49.73 * 24 - 1, 49.73 * 24 + 1,
-        49.73 * 40 - 1, 49.73 * 40 + 1,
-    ])  # fmt: skip
-    plain, told = 40 * 49.73, 24 * 49.73
+    result = match(*study_answers(), study_paces())
+    # A prompt costs one pass over the file, as a token does.
     assert crossings(result) == {
-        ("cot", "truncate"): pytest.approx((plain, plain, plain, 0.6, 0.3)),
-        ("cot", "stated"): pytest.approx((told, told, told, 0.4, 0.4)),
-        ("any", None): pytest.approx((told, told, told, 0.6, 0.3), abs=1e-9),
+        ("cot", "truncate"): ("Q2_K", "Q8_0", pytest.approx(40 * 49.73), 0.6, 0.3),
+        ("cot", "stated"): ("Q2_K", "Q8_0", pytest.approx(24 * 49.73), 0.4, 0.4),
+        ("any", None): ("Q2_K", "Q8_0", pytest.approx(24 * 49.73), 0.6, 0.3),
     }
-    assert rows_of(result.best, "quantization", "strategy", "budget_tokens") == [
-        (None, None, None),
-        ("Q2_K", "truncate", 20),
-        ("Q2_K", "truncate", 20),
-        ("Q8_0", "stated", 24),
-        ("Q8_0", "stated", 24),
-        ("Q8_0", "truncate", 40),
-    ]
 
 
-def test_the_studys_crossover_by_its_ratio() -> None:
-    result = match(*study_answers(), study_paces(), [20, 40], mapping="ratio")
-    found = crossings(result)
-    assert found["cot", "truncate"][1] == pytest.approx(40 * 49.73)
-    assert found["cot", "stated"][1] == pytest.approx(24 * 49.73)
-    # In tokens of the 2-bit model: 40 of the 8-bit model take as long as 109.4.
-    assert found["cot", "truncate"][1] / 18.18 == pytest.approx(40 * 2.735, abs=0.05)
-
-
-def test_100_tokens_of_two_bits_take_as_long_as_36_point_6_of_eight() -> None:
-    matched = match(*study_answers(), study_paces(), [36, 37, 100], mapping="ratio").matched
-    seconds = {
-        (row["quantization"], row["budget_tokens"]): row["seconds"]
-        for row in records(matched[matched["strategy"] == "truncate"])
-    }
-    two_bits = seconds["Q2_K", 100]
-    assert two_bits == pytest.approx(1818.0)
-    assert seconds["Q8_0", 36] < two_bits < seconds["Q8_0", 37]
-    step = seconds["Q8_0", 37] - seconds["Q8_0", 36]
-    assert 36 + (two_bits - seconds["Q8_0", 36]) / step == pytest.approx(36.6, abs=0.05)
-
-
-def test_a_faster_board_moves_the_crossover_in_proportion() -> None:
-    answers = study_answers()
-    slow = crossings(match(*answers, study_paces(), [20, 40]))
-    faster = [
-        Pace(m.quantization, "measured", step, 0.0, pass_seconds=step)
-        for m in study_paces()
-        for step in [m.decode_seconds / 1000]
-    ]
-    quick = crossings(match(*answers, faster, [20, 40]))
-    for family in slow:
-        assert quick[family][1] * 1000 == pytest.approx(slow[family][1])
-
-
-def test_the_quantization_that_leads_first_is_named_first() -> None:
-    """The same curves under each other's names: Q8_0 leads, then Q2_K."""
+def test_a_faster_board_moves_the_crossover_in_proportion_and_its_names_with_it() -> None:
     swap = {"Q2_K": "Q8_0", "Q8_0": "Q2_K"}
     answers, questions = study_answers()
     answers = answers.assign(quantization=answers["quantization"].map(swap))
-    latencies = [Pace(swap[m.quantization], "study", m.decode_seconds, 0.0) for m in study_paces()]
-    crossovers = match(answers, questions, latencies, [20, 40]).crossovers
-    assert set(crossovers["first_quantization"]) == {"Q8_0"}
-    assert set(crossovers["second_quantization"]) == {"Q2_K"}
-    assert crossovers[crossovers["strategy"] == "truncate"]["seconds"].item() == pytest.approx(
-        39 * 49.73
-    )
+    paces = [Pace(swap[p.quantization], "measured", p.decode_seconds / 1000, 0.0) for p in study_paces()]  # fmt: skip
+    found = crossings(match(answers, questions, paces))
+    assert found["cot", "truncate"] == ("Q8_0", "Q2_K", pytest.approx(39 * 0.04973), 0.6, 0.3)
 
 
 def test_prompt_time_moves_the_crossover_by_the_prompt() -> None:
-    """120 prompt tokens at 2 s each delay every Q8_0 point by 240 s."""
-    latencies = [
-        Pace(m.quantization, "measured", m.decode_seconds, 2.0 * (m.quantization == "Q8_0"))
-        for m in study_paces()
-    ]
-    found = crossings(match(*study_answers(), latencies, [20, 40]))
-    assert found["cot", "truncate"][1] == pytest.approx(39 * 49.73 + 240)
-    assert found["cot", "stated"][1] == pytest.approx(23 * 49.73 + 240)
-
-
-def test_where_eight_bits_are_as_fast_two_bits_never_lead() -> None:
-    latencies = [Pace(q, "emulated", 0.02, 0.01) for q in ("Q2_K", "Q8_0")]
-    answers, questions = study_answers()
-    answers = answers[answers["budget_tokens"].isna()]
-    # The same tokens for both: the better one is better at every time.
-    eight = answers[answers["quantization"] == "Q8_0"]
-    two = eight.assign(
-        quantization="Q2_K",
-        text="none",
-        token_texts=[["none"]] * len(eight),
-        token_ids=[[1]] * len(eight),
-    )
-    result = match(pd.concat([two, eight]), questions, latencies, [40])
-    assert result.crossovers.empty
-    assert set(result.best["quantization"]) == {"Q8_0"}
+    paces = [Pace(p.quantization, "measured", p.decode_seconds, 2.0 * (p.quantization == "Q8_0")) for p in study_paces()]  # fmt: skip
+    assert crossings(match(*study_answers(), paces))["cot", "truncate"][2] == pytest.approx(39 * 49.73 + 240)  # fmt: skip
