@@ -82,7 +82,7 @@ def choose(right: Flags, parts: Integers) -> Chosen:
     return Chosen(own, total.argmax(axis=0), total.max(axis=0), elsewhere.max(axis=0))
 
 
-def best_of(curves: Sequence[Curve], parts: Integers) -> Changes:
+def best_of(curves: Sequence[Curve], parts: Integers, *, held_out: bool = True) -> Changes:
     """What :func:`choose` answers right, at every time at once: when it turns right and wrong.
 
     The same question may change more than once at the same time, by steps that add up.
@@ -90,11 +90,12 @@ def best_of(curves: Sequence[Curve], parts: Integers) -> Changes:
     Args:
         curves: of the same n questions; of equally accurate ones the first is chosen.
         parts: of each question, shape (n,).
+        held_out: the choice is made without the part; else by all questions.
     """
     if len(curves) == 1:
         return curves[0].changes
     times = event_times(*(curve.changes for curve in curves))
-    choice = _choices(curves, parts, times)
+    choice = _choices(curves, parts, times, held_out=held_out)
     pieces: list[tuple[Integers, Floats, Integers]] = []
     for place, curve in enumerate(curves):
         question, when, step = curve.changes.question, curve.changes.when, curve.changes.step
@@ -111,8 +112,10 @@ def best_of(curves: Sequence[Curve], parts: Integers) -> Changes:
     return changes.at(changes.when)
 
 
-def _choices(curves: Sequence[Curve], parts: Integers, times: Floats) -> Integers:
-    """The choice for each part, made on the others, from each time on; shape (parts, times)."""
+def _choices(
+    curves: Sequence[Curve], parts: Integers, times: Floats, *, held_out: bool
+) -> Integers:
+    """The choice for each part, made without it or by all; shape (parts, times)."""
     most = np.full((PARTS, len(times)), -1, dtype=np.int32)
     choice = np.zeros((PARTS, len(times)), dtype=np.int64)
     for place, curve in enumerate(curves):
@@ -122,7 +125,7 @@ def _choices(curves: Sequence[Curve], parts: Integers, times: Floats) -> Integer
             right, (parts[changes.question], np.searchsorted(times, changes.when)), changes.step
         )
         right.cumsum(axis=1, out=right)
-        elsewhere = right.sum(axis=0) - right
+        elsewhere = right.sum(axis=0) - right * held_out
         choice[elsewhere > most] = place
         np.maximum(most, elsewhere, out=most)
     return choice

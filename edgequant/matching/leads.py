@@ -122,11 +122,11 @@ def _family_rows(
 ) -> Iterator[Row]:
     members = by_quantization(curves)
     standing = stand(members, limits, parts)
-    best: dict[str, Changes] = {}
+    best: dict[str, tuple[Changes, Changes]] = {}
     for pair, lead in standing.lead.items():
         changes = changes_of_owner(lead)
         if changes:
-            best |= {name: best_of(members[name], parts) for name in pair if name not in best}
+            best |= {name: _both_ways(members[name], parts) for name in pair if name not in best}
         elif _cross(*(standing.chosen[name].right for name in pair)):
             first, second = pair
             named: Row = {"first_quantization": first, "second_quantization": second}
@@ -145,9 +145,26 @@ def _cross(first: Flags, second: Flags) -> bool:
     return bool((difference > 0).any() and (difference < 0).any())
 
 
-def _confident_row(leader: Changes, follower: Changes, ahead: tuple[float, float], n: int) -> Row:
-    """A change of lead between two times at which different ones surely lead."""
-    found = find_crossover(leader, follower, ahead)
+def _both_ways(curves: Sequence[Curve], parts: Integers) -> tuple[Changes, Changes]:
+    """The best of some configurations, chosen without each part, and chosen by all questions."""
+    if len(curves) == 1:
+        return curves[0].changes, curves[0].changes
+    return best_of(curves, parts), best_of(curves, parts, held_out=False)
+
+
+def _confident_row(
+    leaders: tuple[Changes, Changes],
+    followers: tuple[Changes, Changes],
+    ahead: tuple[float, float],
+    n: int,
+) -> Row:
+    """A change of lead between two times at which different ones surely lead.
+
+    Choices made on parts waver where configurations are equally good, those made on all questions
+    lean to one with more to choose from: the interval holds what either way allows.
+    """
+    leader, follower = leaders[0], followers[0]
+    found, seen = (find_crossover(a, b, ahead) for a, b in zip(leaders, followers, strict=True))
     times = np.union1d(event_times(leader, follower), ahead)
     only_leader, only_follower = paired_at(leader, follower, times)
     lead = (only_leader - only_follower) / n
@@ -155,8 +172,8 @@ def _confident_row(leader: Changes, follower: Changes, ahead: tuple[float, float
     most, least = int(lead[:overtaken].argmax()), overtaken + int(lead[overtaken:].argmin())
     return {
         "seconds": found.seconds,
-        "seconds_low": found.seconds_low,
-        "seconds_high": found.seconds_high,
+        "seconds_low": min(found.seconds_low, seen.seconds_low),
+        "seconds_high": max(found.seconds_high, seen.seconds_high),
         "first_ahead_seconds": ahead[0],
         "second_ahead_seconds": ahead[1],
         "lead_before": float(lead[most]),
