@@ -39,9 +39,11 @@ def place_words(row: Row, matched: Sequence[Row]) -> str:
             lie one step apart, nothing is known of the times between them.
     """
     low, high = row["seconds_low"], row["seconds_high"]
-    if duration(low) == duration(high):
-        return f"at {duration(row['seconds'])}"
-    if not _steps_inside(row, matched):
+    steps = _steps(row, matched)
+    if low == high:
+        # All happens at one step; of the times since the step before, nothing is known.
+        low = max((t for t in steps if t < high), default=row["first_ahead_seconds"])
+    if not any(low < step < high for step in steps):
         return f"between {span(low, high).replace(' to ', ' and ')}"
     return f"at {duration(row['seconds'])} ({span(low, high)})"
 
@@ -108,13 +110,13 @@ def _from(row: Row, *, alone: bool) -> str:
     return f"from {time} on" if alone else f"at {time}"
 
 
-def _steps_inside(row: Row, matched: Sequence[Row]) -> bool:
-    """Whether either quantization's accuracy changes between the ends of the interval."""
+def _steps(row: Row, matched: Sequence[Row]) -> list[float]:
+    """When the accuracies change that a crossover compares."""
     pair = pair_of(row)
-    return any(
-        row["seconds_low"] < step["seconds"] < row["seconds_high"]
+    return [
+        step["seconds"]
         for step in matched
         if step["quantization"] in pair
         and row["prompt"] in (ANY_PROMPT, step["prompt"])
         and row["strategy"] in (None, step["strategy"])
-    )
+    ]
