@@ -9,6 +9,9 @@ from edgequant.report.advice import Row, names
 from edgequant.report.style import duration, span, tick_duration
 from edgequant.report.words import family_words
 
+_SAME = 1 + 1e-9
+"""Sums of the same seconds in another order differ by less than this factor."""
+
 
 def sure_crossovers(crossovers: Iterable[Row], source: str) -> list[Row]:
     """The changes of lead of one source that are beyond chance."""
@@ -40,10 +43,10 @@ def place_words(row: Row, matched: Sequence[Row]) -> str:
     """
     low, high = row["seconds_low"], row["seconds_high"]
     steps = _steps(row, matched)
-    if low == high:
+    if high <= low * _SAME:
         # All happens at one step; of the times since the step before, nothing is known.
-        low = max((t for t in steps if t < high), default=row["first_ahead_seconds"])
-    if not any(low < step < high for step in steps):
+        low = max((t for t in steps if t * _SAME < high), default=row["first_ahead_seconds"])
+    if not any(low * _SAME < step and step * _SAME < high for step in steps):
         return f"between {span(low, high).replace(' to ', ' and ')}"
     return f"at {duration(row['seconds'])} ({span(low, high)})"
 
