@@ -9,6 +9,9 @@ from edgequant.report.advice import Row, names
 from edgequant.report.style import duration, span, tick_duration
 from edgequant.report.words import family_words
 
+_SAME = 1 + 1e-9
+"""Sums of the same seconds in another order differ by less than this factor."""
+
 
 def sure_crossovers(crossovers: Iterable[Row], source: str) -> list[Row]:
     """The changes of lead of one source that are beyond chance."""
@@ -39,9 +42,11 @@ def place_words(row: Row, matched: Sequence[Row]) -> str:
             lie one step apart, nothing is known of the times between them.
     """
     low, high = row["seconds_low"], row["seconds_high"]
-    if duration(low) == duration(high):
-        return f"at {duration(row['seconds'])}"
-    if not _steps_inside(row, matched):
+    steps = _steps(row, matched)
+    if high <= low * _SAME:
+        # All happens at one step; of the times since the step before, nothing is known.
+        low = max((t for t in steps if t * _SAME < high), default=row["first_ahead_seconds"])
+    if not any(low * _SAME < step and step * _SAME < high for step in steps):
         return f"between {span(low, high).replace(' to ', ' and ')}"
     return f"at {duration(row['seconds'])} ({span(low, high)})"
 
@@ -108,13 +113,13 @@ def _from(row: Row, *, alone: bool) -> str:
     return f"from {time} on" if alone else f"at {time}"
 
 
-def _steps_inside(row: Row, matched: Sequence[Row]) -> bool:
-    """Whether either quantization's accuracy changes between the ends of the interval."""
+def _steps(row: Row, matched: Sequence[Row]) -> list[float]:
+    """When the accuracies change that a crossover compares."""
     pair = pair_of(row)
-    return any(
-        row["seconds_low"] < step["seconds"] < row["seconds_high"]
+    return [
+        step["seconds"]
         for step in matched
         if step["quantization"] in pair
         and row["prompt"] in (ANY_PROMPT, step["prompt"])
         and row["strategy"] in (None, step["strategy"])
-    )
+    ]

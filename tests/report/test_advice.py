@@ -124,6 +124,9 @@ def test_where_the_data_know_no_time_between_the_ends_none_is_named() -> None:
     elsewhere = [step("Q4_0", 1300.0), step("Q8_0", 1293.0), step("Q2_K", 1392.4)]
     assert place_words(change, elsewhere) == "between 21.6 and 23.2 min"
     assert place_words(change, [step("Q2_K", 1300.0)]) == "at 21.6 min (21.6 to 23.2 min)"
+    # A single step has no width, but what is known is no point in time either.
+    point = {**change, "seconds_low": 1392.4, "seconds_high": 1392.4 + 1e-10}
+    assert place_words(point, [*elsewhere, step("Q8_0", 1392.4)]) == "between 21.6 and 23.2 min"
     # Of a change within one prompt only that prompt's steps count.
     alone = {**change, "prompt": "aav", "strategy": "truncate"}
     assert place_words(alone, [step("Q2_K", 1300.0)]).startswith("between")
