@@ -86,7 +86,14 @@ def test_every_step_of_every_curve(by_hand: MatchedResult) -> None:
 
 
 def test_every_budget(by_hand: MatchedResult) -> None:
-    columns = ("quantization", "strategy", "cut_tokens", "accuracy", "mean_seconds", "longest_seconds")  # fmt: skip
+    columns = (
+        "quantization",
+        "strategy",
+        "cut_tokens",
+        "accuracy",
+        "mean_seconds",
+        "longest_seconds",
+    )
     assert rows_of(by_hand.budgets, *columns) == [
         ("Q2_K", "truncate", 1, 0.25, 2.5, 4.0),
         ("Q2_K", "truncate", 3, 0.25, 4.0, 5.0),  # 3, 4, 5 and the prompt alone: 4
@@ -104,7 +111,14 @@ def test_every_budget(by_hand: MatchedResult) -> None:
 
 
 def test_every_row_of_best(by_hand: MatchedResult) -> None:
-    columns = ("time_limit_seconds", "quantization", "strategy", "accuracy_seen", "worse", "not_distinguishable_from")  # fmt: skip
+    columns = (
+        "time_limit_seconds",
+        "quantization",
+        "strategy",
+        "accuracy_seen",
+        "worse",
+        "not_distinguishable_from",
+    )
     assert rows_of(by_hand.best, *columns) == [
         (1.9, None, None, None, None, None),
         (2.0, "Q2_K", "truncate", 0.5, "", "Q8_0"),
@@ -117,7 +131,18 @@ def test_every_row_of_best(by_hand: MatchedResult) -> None:
 
 
 def test_every_score_of_whole_answers(by_hand: MatchedResult) -> None:
-    columns = ("quantization", "budget_tokens", "accuracy", "failed", "boxed", "mean_tokens", "median_tokens", "longest_tokens", "mean_prompt_tokens", "longest_prompt_tokens")  # fmt: skip
+    columns = (
+        "quantization",
+        "budget_tokens",
+        "accuracy",
+        "failed",
+        "boxed",
+        "mean_tokens",
+        "median_tokens",
+        "longest_tokens",
+        "mean_prompt_tokens",
+        "longest_prompt_tokens",
+    )
     assert rows_of(by_hand.scores, *columns) == [
         ("Q2_K", None, 0.5, 0.25, 0.75, 2.75, 3.0, 5, 25.0, 40),
         ("Q8_0", None, 0.75, 0.0, 1.0, 1.75, 1.5, 3, 25.0, 40),
@@ -175,7 +200,15 @@ def study_answers(questions: int = 100) -> Table:
 
 def crossings(result: MatchedResult) -> dict[tuple[object, object], tuple[object, ...]]:
     sure = result.crossovers[result.crossovers["confident"]]
-    columns = ("prompt", "strategy", "first_quantization", "second_quantization", "seconds", "lead_before", "lead_after")  # fmt: skip
+    columns = (
+        "prompt",
+        "strategy",
+        "first_quantization",
+        "second_quantization",
+        "seconds",
+        "lead_before",
+        "lead_after",
+    )
     return {(row[0], row[1]): row[2:] for row in rows_of(sure, *columns)}
 
 
@@ -193,11 +226,18 @@ def test_a_faster_board_moves_the_crossover_in_proportion_and_its_names_with_it(
     swap = {"Q2_K": "Q8_0", "Q8_0": "Q2_K"}
     answers, questions = study_answers()
     answers = answers.assign(quantization=answers["quantization"].map(swap))
-    paces = [Pace(swap[p.quantization], "measured", p.decode_seconds / 1000, 0.0) for p in study_paces()]  # fmt: skip
+    paces = [
+        Pace(swap[p.quantization], "measured", p.decode_seconds / 1000, 0.0) for p in study_paces()
+    ]
     found = crossings(match(answers, questions, paces))
     assert found["cot", "truncate"] == ("Q8_0", "Q2_K", pytest.approx(39 * 0.04973), 0.6, 0.3)
 
 
 def test_prompt_time_moves_the_crossover_by_the_prompt() -> None:
-    paces = [Pace(p.quantization, "measured", p.decode_seconds, 2.0 * (p.quantization == "Q8_0")) for p in study_paces()]  # fmt: skip
-    assert crossings(match(*study_answers(), paces))["cot", "truncate"][2] == pytest.approx(39 * 49.73 + 240)  # fmt: skip
+    paces = [
+        Pace(p.quantization, "measured", p.decode_seconds, 2.0 * (p.quantization == "Q8_0"))
+        for p in study_paces()
+    ]
+    assert crossings(match(*study_answers(), paces))["cot", "truncate"][2] == pytest.approx(
+        39 * 49.73 + 240
+    )
