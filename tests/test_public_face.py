@@ -36,7 +36,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_run_folder(tmp_path / "runs" / "demo", report_inputs(20, resamples=100))
+    return write_run_folder(tmp_path / "runs" / "demo", report_inputs(20))
 
 
 def test_the_examples_of_reading_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -504,7 +504,7 @@ def argument_cases() -> Iterator[tuple[str, Case]]:
             "--study",
             "--out",
             "x",
-            "--resamples",
+            "--explain-rows",
             "9" * 30,
         ),
         ("serve", "x.gguf", "--context", "9" * 30),

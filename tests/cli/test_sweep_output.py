@@ -14,7 +14,7 @@ from tests.report.synthetic_run import report_inputs
 
 
 def asked(answers: Table) -> SweepResult:
-    inputs = report_inputs(2, resamples=50)
+    inputs = report_inputs(2)
     models = [m for m in inputs.manifest.paces if m.source == "emulated"]
     records = [
         m.model_copy(update={"holds_named_type": m.quantization != "Q2_K"})
@@ -23,7 +23,7 @@ def asked(answers: Table) -> SweepResult:
     manifest = inputs.manifest.model_copy(
         update={"models": records, "model_notes": ["Q2_K holds no Q2_K tensor"]}
     )
-    return SweepResult(Path("run"), manifest, match(*answers, models, [16], resamples=50))
+    return SweepResult(Path("run"), manifest, match(*answers, models, [16]))
 
 
 def answers(pieces: list[str]) -> Table:

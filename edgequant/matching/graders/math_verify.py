@@ -106,8 +106,10 @@ class _Worker:
             bufsize=0,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        # Its first verdict comes when everything is imported.
-        self._exchange(json.dumps(["1", "1"]), START_SECONDS)
+        # Its first verdict comes when everything is imported. A late one must not be taken for the
+        # answer to the next question.
+        if self._exchange(json.dumps(["1", "1"]), START_SECONDS) is None:
+            self._stop()
 
     def _exchange(self, question: str, seconds: float) -> str | None:
         """Ask and wait for a line; None: it did not come."""
