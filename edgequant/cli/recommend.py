@@ -54,8 +54,8 @@ def command(
         known = ", ".join(dict.fromkeys(p.source for p in inputs.manifest.paces))
         raise DataFrameError(f"the run has no {source} seconds, but {known}", subject=run)
     with task("Grading and matching"):
-        groups = group_answers(inputs.answers, inputs.questions)
-        found = recommend(groups, paces, sorted(set(seconds)))
+        groups = group_answers(inputs.answers, inputs.questions, [inputs.manifest.match.grader])
+        found = recommend(groups, paces, sorted(set(seconds)), inputs.manifest.match.grader)
     commands = [_command(run, inputs.manifest, inputs.answers, choice) for choice in found]
     refresh_file_records(run)
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -119,13 +119,17 @@ class AnswerGroup:
         return self.changes[grader].right_at(cuts, len(self.question_ids))
 
 
-def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[AnswerGroup]:
+def group_answers(
+    answers: pd.DataFrame, questions: pd.DataFrame, graders: Collection[str] | None = None
+) -> list[AnswerGroup]:
     """Grade all answers, group by group.
 
     Args:
         answers: as ``generate`` writes them; see :data:`edgequant.core.schemas.ANSWERS`.
         questions: with the right answers; see :data:`edgequant.core.schemas.QUESTIONS`. Questions
             that nobody answered are passed over.
+        graders: whose verdicts are wanted ("exact", "lenient" ...), by default everyone's;
+            "exact" is always among them.
 
     Raises:
         DataFrameError: a column is missing or of another type, a group lacks questions that
@@ -144,7 +148,10 @@ def group_answers(answers: pd.DataFrame, questions: pd.DataFrame) -> list[Answer
     keys = sorted(frames, key=lambda k: (k[0], k[1], order.index(base_name(k[2])), k[2], k[3] or 0))
     # Group by group: as Python objects the tokens of all of them would fill the memory.
     groups = _across_tasks(
-        [_grade_group(key, records(frames[key].sort_values("question_id")), gold) for key in keys]
+        [
+            _grade_group(key, records(frames[key].sort_values("question_id")), gold, graders)
+            for key in keys
+        ]
     )
     _check_same_questions(groups)
     return groups
@@ -177,13 +184,18 @@ def _question_of(
 
 
 def _grade_group(
-    key: _Key, rows: Sequence[Mapping[str, Any]], gold: Mapping[str, Mapping[str, Any]]
+    key: _Key,
+    rows: Sequence[Mapping[str, Any]],
+    gold: Mapping[str, Mapping[str, Any]],
+    graders: Collection[str] | None,
 ) -> AnswerGroup:
     asked = [_question_of(row, gold) for row in rows]
     verdicts: dict[str, list[_Verdicts]] = {}
     for row, question in zip(rows, asked, strict=True):
         ends = _token_ends(row, f"{key[0]}, {key[1]}, question {row['question_id']}")
         for role, grader in by_role(question["answer_kind"] or INTEGER).items():
+            if graders is not None and role not in (*graders, "exact"):
+                continue
             verdicts.setdefault(role, []).append(
                 _verdicts(grader, row["text"], ends, question["expected_answer"])
             )

@@ -64,7 +64,10 @@ class Recommendation:
 
 
 def recommend(
-    groups: Sequence[AnswerGroup], paces: Sequence[Pace], seconds: Sequence[float]
+    groups: Sequence[AnswerGroup],
+    paces: Sequence[Pace],
+    seconds: Sequence[float],
+    grader: str = "exact",
 ) -> list[Recommendation]:
     """One recommendation for each time limit and latency source.
 
@@ -72,13 +75,14 @@ def recommend(
         groups: graded answers.
         paces: of one or more sources.
         seconds: time limits.
+        grader: whose verdicts count.
 
     Raises:
         DataFrameError: no limit, or no latency fits the answers.
     """
     if not seconds:
         raise DataFrameError("no time limit to recommend something for")
-    best = match_groups(groups, paces, time_limits_seconds=seconds).best
+    best = match_groups(groups, paces, time_limits_seconds=seconds, grader=grader).best
     return [_recommendation(row, groups, paces) for row in records(best)]
 
 

@@ -89,7 +89,8 @@ def find_file(sha256: str, store: Store | None = None) -> Path | None:
         store: where artefacts are kept, by default the cache.
     """
     folder = (store if store is not None else Store()).root / STAGE
-    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+    # Beside the artefacts lie the locks of those being made.
+    for place in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else ():
         with contextlib.suppress(ArtefactError):
             artefact = load_artefact(place)
             for name, record in artefact.manifest.files.items():
