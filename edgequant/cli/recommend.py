@@ -154,6 +154,8 @@ def _measure_options(manifest: RunManifest) -> list[str]:
     if not isinstance(measure, Mapping):
         return []
     options = [] if measure.get("repack", True) else ["--no-repack"]
+    if measure.get("threads") is not None:
+        options += ["--threads", str(measure["threads"])]
     for key, option in (("cache_type_k", "--cache-type-k"), ("cache_type_v", "--cache-type-v")):
         if measure.get(key, "f16") != "f16":
             options += [option, str(measure[key])]

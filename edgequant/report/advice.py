@@ -23,6 +23,7 @@ class Advice:
         last: the last such row.
         from_seconds: the first of the limits.
         until_seconds: the last of them; None where it holds for every later one, too.
+        end_seconds: the last of them in any case.
         rivals: other quantizations that cannot be told apart from it, each with the limits at
             which that is so, in words.
     """
@@ -32,6 +33,7 @@ class Advice:
     last: Row
     from_seconds: float
     until_seconds: float | None
+    end_seconds: float
     rivals: str
 
     @property
@@ -45,8 +47,12 @@ class Advice:
 
     @property
     def right(self) -> str:
-        """``28.0 to 84.0 %``."""
+        """``28.0 to 84.0 %``; with their times where it is not the best one at both ends."""
         first, last = (percent(row["accuracy"]) for row in (self.first, self.last))
+        start, end = (float(row["time_limit_seconds"]) for row in (self.first, self.last))
+        if (start, end) != (self.from_seconds, self.end_seconds):
+            opening = f"{first} within {tick_duration(start)}"
+            return opening if start == end else f"{opening} to {last} within {tick_duration(end)}"
         return first if first == last else f"{first.removesuffix(' %')} to {last}"
 
 
@@ -121,6 +127,7 @@ def _advice(leader: str, members: Sequence[Row], *, last: bool) -> Advice:
         last=own[-1],
         from_seconds=float(members[0]["time_limit_seconds"]),
         until_seconds=None if last else float(members[-1]["time_limit_seconds"]),
+        end_seconds=float(members[-1]["time_limit_seconds"]),
         rivals=_rivals(leader, members),
     )
 
@@ -141,7 +148,20 @@ def _rivals(leader: str, members: Sequence[Row]) -> str:
         else f"{name} (from {tick_duration(limits[0])})"
         for name, limits in since.items()
     ]
-    return f"Cannot be told apart from it: {', '.join(parts)}."
+    text = f"Cannot be told apart from it: {', '.join(parts)}."
+    named = [
+        f"{name} at {_limits(limits)}"
+        for name in since
+        if (limits := [r["time_limit_seconds"] for r in members if r["quantization"] == name])
+    ]
+    return f"{text} Ahead of it, within chance: {', '.join(named)}." if named else text
+
+
+def _limits(seconds: Sequence[float]) -> str:
+    if len(seconds) == 1:
+        return tick_duration(seconds[0])
+    ends = f"{tick_duration(seconds[0])} to {tick_duration(seconds[-1])}"
+    return f"{len(seconds)} limits ({ends})"
 
 
 def _equals(row: Row) -> set[str]:

@@ -60,7 +60,24 @@ def test_a_lead_by_chance_is_no_advice() -> None:
     assert one.until_seconds is None
     assert in_short([one]).startswith("Q8_0 whatever the time")
     # Never "as good": nobody knows.
-    assert one.rivals == "Cannot be told apart from it: Q2_K (2 s), Q4_0 (from 2 s)."
+    assert one.rivals == (
+        "Cannot be told apart from it: Q2_K (2 s), Q4_0 (from 2 s). "
+        "Ahead of it, within chance: Q4_0 at 2 s."
+    )
+    assert one.right == "50.0 to 70.0 %"
+
+
+def test_no_accuracy_is_given_for_a_time_at_which_another_one_has_it() -> None:
+    table = best(
+        *((1, "Q2_K", 0.3), (2, "Q2_K", 0.3), (5, "Q8_0", 0.5), (6, "Q8_0", 0.8), (7, "Q8_0", 0.9)),
+        equals=["Q8_0", "Q8_0", "Q2_K", "Q2_K", "Q2_K"],
+    )
+    (one,) = advise(table, "measured")
+    assert (one.quantization, one.within) == ("Q8_0", "1 s and later")
+    assert one.right == "50.0 % within 5 s to 90.0 % within 7 s"
+    assert one.rivals.endswith("Ahead of it, within chance: Q2_K at 2 limits (1 s to 2 s).")
+    last = best((1, "Q2_K", 0.3), (2, "Q8_0", 0.5), equals=["Q8_0", "Q2_K"])
+    assert advise(last, "measured")[0].right == "30.0 % within 1 s"
 
 
 def test_who_cannot_be_told_apart_at_one_time_does_not_lead_at_another() -> None:
