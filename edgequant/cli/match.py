@@ -78,6 +78,7 @@ def command(
         return
     if mapping not in ("seconds", "ratio"):
         raise typer.BadParameter(f"{mapping!r} is neither 'seconds' nor 'ratio'")
+    _check_grader(grader)
     if not latency and not study:
         raise typer.BadParameter("give --latency FILE, or --study", param_hint="--latency")
     if out is None:
@@ -114,6 +115,15 @@ def command(
             echo(f"Written: {path}")
 
 
+def _check_grader(name: str) -> None:
+    from edgequant.matching.graders.registry import INTEGER, by_role
+
+    if name not in (known := by_role(INTEGER)):
+        raise typer.BadParameter(
+            f"no grader {name!r}; there are {', '.join(known)}", param_hint="--grader"
+        )
+
+
 def _paces(path: Path) -> list[Pace]:
     from edgequant.latency.fit import fit_paces
     from edgequant.latency.frame import read_latency
@@ -136,9 +146,9 @@ def _about(path: Path) -> Iterator[None]:
 
 
 def _source_label(source: str) -> str:
-    from edgequant.report.clocks import label
+    from edgequant.report.clocks import seconds_words
 
-    return f"{label(source)} seconds" if source != "study" else label(source)
+    return seconds_words(source)
 
 
 def _as_dict(result: MatchedResult, paths: list[Path]) -> dict[str, object]:

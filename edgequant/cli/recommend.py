@@ -71,10 +71,10 @@ def command(
 
 
 def _print(choice: Recommendation, line: str | None) -> None:
-    from edgequant.report.clocks import label
+    from edgequant.report.clocks import seconds_words
     from edgequant.report.style import duration, percent
 
-    echo(f"Within {duration(choice.seconds)}, {label(choice.latency_source)} seconds:")
+    echo(f"Within {duration(choice.seconds)}, {seconds_words(choice.latency_source)}:")
     if choice.quantization is None:
         echo("  nothing is right so soon")
         return

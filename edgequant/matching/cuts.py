@@ -233,8 +233,20 @@ def _token_ends(row: Mapping[str, Any], where: str) -> Integers:
         )
     if not "".join(pieces).startswith(text):
         raise DataFrameError(f"{where}: the token_texts joined are not the text")
+    _check_counts(row, where)
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     return np.minimum(ends, len(text))
+
+
+def _check_counts(row: Mapping[str, Any], where: str) -> None:
+    """What seconds are computed from: a wrong count would only show as a wrong time."""
+    if row["prompt_tokens"] < 0:
+        raise DataFrameError(f"{where}: {row['prompt_tokens']} prompt_tokens")
+    start, closing = row["closing_start"], row["closing_tokens"] or 0
+    if start is not None and not 0 <= start <= start + closing <= len(row["token_ids"]):
+        raise DataFrameError(
+            f"{where}: a closing text of {closing} tokens at {start} in {len(row['token_ids'])}"
+        )
 
 
 def _verdicts(grader: Grader, text: str, ends: Integers, expected: str) -> _Verdicts:

@@ -42,6 +42,11 @@ def label(source: str) -> str:
     return LABELS.get(source, source.upper())
 
 
+def seconds_words(source: str) -> str:
+    """``PREDICTED seconds``, ``STUDY LATENCIES``: the label as a name of seconds."""
+    return label(source) if source == "study" else f"{label(source)} seconds"
+
+
 def clocks_of(rows: Iterable[Row], manifest: RunManifest) -> list[str]:
     """The latency sources of some rows: the board's own first, then the what-ifs."""
     names = list(dict.fromkeys(row["latency_source"] for row in rows))
