@@ -111,6 +111,8 @@ def test_wrong_answers_tables_are_refused(answers: Table) -> None:
         "'prompt_tokens' must hold whole numbers": table.assign(prompt_tokens="many"),
         "'token_ids' must hold lists of whole numbers": table.assign(token_ids="1 2"),
         "has empty cells": table.assign(text=None),
+        "-5 prompt_tokens": table.assign(prompt_tokens=-5),
+        "a closing text of 5 tokens at 9999 in": table.assign(closing_start=9999, closing_tokens=5),
         "joined are not the text": table.assign(text="other"),
         "token_texts for": table.assign(token_ids=[ids[:2] for ids in table["token_ids"]]),
     }
