@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from edgequant.core.artefact import Artefact, ArtefactDraft, Store
@@ -48,6 +49,7 @@ class Pulled:
         """Of all files."""
         return sum(self.files.values())
 
+    @cached_property
     def model_folder(self) -> ModelFolder:
         """The folder, looked through.
 
@@ -55,6 +57,10 @@ class Pulled:
             ModelFolderError: something is missing or damaged in it.
         """
         return check_model_folder(self.folder)
+
+    def bytes_of(self, pattern: str) -> int:
+        """Of all files that fit a pattern."""
+        return sum(size for name, size in self.files.items() if matches(name, pattern))
 
     def gguf(self, pattern: str) -> Path:
         """The one GGUF that fits a pattern; of a split one, its first part.
@@ -153,10 +159,9 @@ def local_or_pulled(
     text = str(model)
     if Path(model).exists() or not looks_like_id(text):
         return check_model_folder(Path(model))
-    name, revision = split_id(text)
-    return pull(
-        PullRequest(name, revision), store=store, refresh=False, conversion=conversion
-    ).model_folder()
+    say(f"no folder {text} here: it is taken for the id of a model on a hub")
+    request = PullRequest(*split_id(text))
+    return pull(request, store=store, refresh=False, conversion=conversion).model_folder
 
 
 def _make(
@@ -232,7 +237,7 @@ def _found_in_cache(request: PullRequest, hub: Hub) -> Pulled | None:
         return replace(pulled, files=chosen) if whole else None
     if request.kind == "model":
         try:
-            pulled.model_folder()
+            check_model_folder(folder)
         except EdgequantError:
             return None
     return pulled if there else None

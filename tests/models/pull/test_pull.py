@@ -48,7 +48,7 @@ def test_only_what_a_conversion_needs(server: Server, hub: Hub, store: Store) ->
     assert found.commit == COMMIT
     assert found.bytes == sum(len(MODEL[name]) for name in NEEDED)
     assert (found.folder / "model.safetensors").read_bytes() == WEIGHTS
-    assert found.model_folder().name == "tiny"
+    assert found.model_folder.name == "tiny"
 
 
 def test_the_cache_is_the_hubs_own(server: Server, hub: Hub, store: Store) -> None:
@@ -78,7 +78,7 @@ def test_a_finished_pull_is_found_without_the_hub(server: Server, hub: Hub, stor
     assert server.asked == []
     (first.folder / "config.json").unlink()
     assert find_pulled(TINY, hub=hub, store=store) is None
-    assert pulled(hub, store, refresh=False).model_folder().path == first.folder
+    assert pulled(hub, store, refresh=False).model_folder.path == first.folder
 
 
 def test_a_branch_that_moved_is_followed_when_asked(server: Server, hub: Hub, store: Store) -> None:
@@ -91,8 +91,8 @@ def test_a_branch_that_moved_is_followed_when_asked(server: Server, hub: Hub, st
     server.asked.clear()
     new = pulled(hub, store)
     assert new.commit == moved
-    assert new.model_folder().architecture == "B"
-    assert old.model_folder().architecture == "LlamaForCausalLM"
+    assert new.model_folder.architecture == "B"
+    assert old.model_folder.architecture == "LlamaForCausalLM"
     # The weights are the same blob, and stay.
     assert not [path for path in server.paths() if path.endswith("safetensors")]
 
@@ -156,7 +156,7 @@ def test_pickles_and_programs_come_only_when_asked_for(
 
 def test_a_broken_link_is_taken_up_where_it_broke(server: Server, hub: Hub, store: Store) -> None:
     server.break_after = [200_000, 100_000]
-    assert pulled(hub, store).model_folder()
+    assert pulled(hub, store).model_folder
     ranges = [r for _, path, r, _ in server.asked if path.startswith("cdn/")]
     assert ranges[0] is None
     assert [r is not None and r.startswith("bytes=") for r in ranges] == [False, True, True]
@@ -172,7 +172,7 @@ def test_an_interrupted_pull_goes_on_in_the_next(server: Server, hub: Hub, store
     assert 0 < kept <= 200_000
     server.break_after.clear()
     server.asked.clear()
-    assert pulled(hub, store).model_folder()
+    assert pulled(hub, store).model_folder
     assert [r for _, path, r, _ in server.asked if path.startswith("cdn/")] == [f"bytes={kept}-"]
     assert not partial.exists()
 
@@ -190,7 +190,7 @@ def test_a_slow_link_is_waited_for_and_a_stalled_one_is_not(
 ) -> None:
     server.chunk, server.chunk_seconds = 1 << 17, 0.3
     # Longer in all than the wait for a single byte.
-    assert pulled(replace(hub, timeout_seconds=1.0), store).model_folder()
+    assert pulled(replace(hub, timeout_seconds=1.0), store).model_folder
     server.add_model("acme/stalled", MODEL | {"model.safetensors": WEIGHTS + b" "})
     server.chunk, server.chunk_seconds = 1000, 5.0
     with pytest.raises(HubUnreachableError):
@@ -313,7 +313,7 @@ def test_room_is_needed_for_what_is_made_of_it(
     with pytest.raises(DiskFullError, match="and making its variants"):
         pulled(hub, store, conversion=conversion)
     assert not [path for path in server.paths() if path.startswith("cdn/")]
-    assert pulled(hub, store).model_folder()
+    assert pulled(hub, store).model_folder
 
 
 # What is refused ------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_a_token_opens_a_gated_one_and_stays_with_the_hub(
 ) -> None:
     server.add_model("acme/gated", MODEL, gated=True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert pulled(hub, store, PullRequest("acme/gated")).model_folder()
+    assert pulled(hub, store, PullRequest("acme/gated")).model_folder
     sent = {path.startswith("cdn/"): token for _, path, _, token in server.asked}
     assert sent == {False: f"Bearer {TOKEN}", True: None}
     kept = [p.read_bytes() for p in store.root.rglob("*") if p.is_file()]
