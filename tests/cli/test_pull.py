@@ -81,6 +81,7 @@ def test_a_filled_cache_needs_no_network(call: Call) -> None:
         (["acme/tiny"], {"HF_ENDPOINT": "mirror.example"}, 54, "is no address of a hub"),
         (["acme/gated"], {}, 55, "is gated, and it needs a token"),
         (["acme/tiny"], {"HF_TOKEN": "hf_mistyped"}, 55, "does not accept the token"),
+        (["acme/tiny"], {"HF_TOKEN": "hf_mistyped\u20ac"}, 55, "characters that no token has"),
         (["acme/tiny"], {"HF_ENDPOINT": "http://127.0.0.1:1"}, 56, "cannot be reached"),
         (["acme/tiny"], {"HF_HUB_OFFLINE": "1"}, 56, "HF_HUB_OFFLINE is set"),
     ],

@@ -115,13 +115,14 @@ def _no_weights(request: PullRequest, listing: Listing) -> HubNotFoundError:
         return HubNotFoundError(
             f"has no safetensors, but GGUF files: {_names(ggufs)}",
             subject=request.shown,
-            next_step="choose with --file '*Q4_K_M*.gguf' (in an experiment, model.file)",
+            next_step=f"edgequant pull {request.shown} --file '*Q4_K_M*.gguf' (in an experiment, "
+            "model.file)",
         )
     if pickles:
         return HubNotFoundError(
             f"has its weights as pickles only, which can run code: {_names(pickles)}",
             subject=request.shown,
-            next_step="--allow-pickle pulls them all the same (in an experiment, "
+            next_step=f"edgequant pull {request.shown} --allow-pickle (in an experiment, "
             "model.allow_pickle)",
         )
     return HubNotFoundError(

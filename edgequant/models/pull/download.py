@@ -146,6 +146,10 @@ def _complete(
     failures = 0
     partial.touch()
     while (size := partial.stat().st_size) != entry.bytes:
+        if size > (entry.bytes or 0):
+            # Of another program; no server has anything from there on.
+            os.truncate(partial, 0)
+            continue
         try:
             with hub.get(url, request, start=size) as response, partial.open("r+b") as stream:
                 stream.seek(_start(response, size))

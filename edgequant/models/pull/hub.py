@@ -92,6 +92,10 @@ class Hub:
         from huggingface_hub.utils import build_hf_headers, get_session
 
         headers = build_hf_headers(library_name="edgequant") | {"Accept-Encoding": "identity"}
+        if not all(value.isascii() and value.isprintable() for value in headers.values()):
+            raise HubAccessError(
+                "has characters that no token has", subject="HF_TOKEN", next_step="copy it again"
+            )
         if start:
             headers["Range"] = f"bytes={start}-"
         try:

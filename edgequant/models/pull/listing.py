@@ -18,6 +18,7 @@ from edgequant.models.pull.request import COMMIT, PullRequest
 MAX_LISTING_BYTES = 64 << 20
 MAX_FILES = 50_000
 MAX_PATH_BYTES = 1024
+_SIZE = re.compile(r"[0-9]{1,18}")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -120,13 +121,13 @@ def complete(entry: Entry, hub: Hub, request: PullRequest, commit: str) -> Entry
     size = _first(passed, "X-Linked-Size") or response.headers.get("Content-Length")
     tag = _first(passed, "X-Linked-Etag") or response.headers.get("ETag") or ""
     found = tag.removeprefix("W/").strip('"')
-    if not (size or "").isdecimal() or not _HASH.fullmatch(found):
+    if not _SIZE.fullmatch(size or "") or not _HASH.fullmatch(found):
         raise HubAnswerError(
             f"tells no size and hash of {printable(entry.path)}: it could not be verified",
             subject=hub.shown,
             next_step="use a mirror that passes the hub's own headers on",
         )
-    return Entry(entry.path, int(str(size)[:18]), found)
+    return Entry(entry.path, int(str(size)), found)
 
 
 def _first(responses: list[Any], header: str) -> str | None:

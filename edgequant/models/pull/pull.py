@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +29,8 @@ from edgequant.models.pull.request import (
     split_id,
 )
 from edgequant.models.pull.space import Conversion
+
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Pulled:
             HubNotFoundError: none fits, or several do.
         """
         names = sorted(n for n in self.files if n.endswith(".gguf") and matches(n, pattern))
-        wholes = [name for name in names if "-of-" not in name or "-00001-of-" in name]
+        wholes = [name for name in names if not _LATER_PART.search(name)]
         if len(wholes) != 1:
             raise HubNotFoundError(
                 f"{len(wholes)} GGUF files fit {pattern!r}, not one: {', '.join(names) or 'none'}",
