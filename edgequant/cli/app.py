@@ -30,9 +30,10 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 # Verb to (module, one line of help). Listing them here keeps `edgequant --help` free of imports.
 VERBS: dict[str, tuple[str, str]] = {
     "build": ("edgequant.cli.build", "Build static binaries for a board, or tools for this host."),
+    "pull": ("edgequant.cli.pull", "Pull a model, GGUF files or a data set from a hub."),
     "quantize": (
         "edgequant.cli.quantize",
-        "Turn a Hugging Face folder into quantized GGUF files.",
+        "Turn a Hugging Face model into quantized GGUF files.",
     ),
     "board": ("edgequant.cli.board", "List, show, inspect, start and stop boards."),
     "deploy": ("edgequant.cli.deploy", "Copy binaries and models to a board, verified by hash."),

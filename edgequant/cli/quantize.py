@@ -1,4 +1,4 @@
-"""``edgequant quantize``: from a Hugging Face folder to quantized GGUF files."""
+"""``edgequant quantize``: from a Hugging Face model to quantized GGUF files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ DEFAULT_TYPES = ["Q2_K", "Q4_K_M", "Q8_0"]
 
 
 def command(
-    model_folder: Path = typer.Argument(
-        ..., help="Hugging Face folder: config.json, weights, tokenizer.", metavar="MODEL_FOLDER"
+    model: str = typer.Argument(
+        ...,
+        help="Hugging Face folder (config.json, weights, tokenizer), or the id of a model on a "
+        "hub: org/name or org/name@revision, which is pulled.",
+        metavar="MODEL",
     ),
     types: list[str] = typer.Option(
         DEFAULT_TYPES,
@@ -32,21 +35,24 @@ def command(
     ),
     json: bool = JSON_OPTION,
 ) -> None:
-    """Convert a Hugging Face folder to GGUF, check its tokenizer, and quantize it.
+    """Convert a Hugging Face model to GGUF, check its tokenizer, and quantize it.
 
     Example: edgequant quantize ./my-model --type Q2_K --type Q8_0 --out gguf
     """
-    from edgequant.models.folder import check_model_folder
+    from edgequant.core.artefact import Store
     from edgequant.models.make import make_models
     from edgequant.models.publish import publish
+    from edgequant.models.pull.pull import local_or_pulled
+    from edgequant.models.pull.space import Conversion
     from edgequant.models.variant import variants_of_types
 
     # What is wrong with the input is said before the tools are built, which can take minutes.
     wanted = variants_of_types(types)
-    check_model_folder(model_folder)
+    store = Store()
+    folder = local_or_pulled(model, store=store, conversion=Conversion(store.root, wanted))
     from edgequant.build.build import build
 
-    models = make_models(model_folder, wanted, host=build("host"), output_type=output_type)
+    models = make_models(folder.path, wanted, host=build("host"), output_type=output_type)
     paths = publish(models, out) if out is not None else {f.name: f.path for f in models}
     if json:
         print_json(

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgequant.core.errors import DiskFullError, EdgequantError
@@ -76,6 +76,25 @@ def disk_full_explained(subject: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise no_space_left(subject) from error
+
+
+def require_room(needs: Sequence[tuple[Path, int]], what: str) -> None:
+    """As :func:`require_space`, of folders that may share a disk, and may not be there yet.
+
+    Args:
+        needs: folders, and the bytes that go into each.
+        what: needs them, for the message.
+
+    Raises:
+        DiskFullError: a disk has less free than its folders need together.
+    """
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, needed_bytes in needs:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        first, sum_bytes = disks.get(there.stat().st_dev, (there, 0))
+        disks[there.stat().st_dev] = (first, sum_bytes + needed_bytes)
+    for where, needed_bytes in disks.values():
+        require_space(where, needed_bytes, what)
 
 
 def require_space(where: Path, needed_bytes: int, what: str) -> None:

@@ -257,6 +257,35 @@ class MirrorRefusedError(MirrorError):
     fault = "user"
 
 
+# 54 to 59: a Hugging Face hub.
+class HubNotFoundError(EdgequantError):
+    """The hub has no such model, data set, revision or file, or hides it."""
+
+    exit_code = 54
+    fault = "user"
+
+
+class HubAccessError(EdgequantError):
+    """The hub does not let this user have it: it is gated, or the token is wrong."""
+
+    exit_code = 55
+    fault = "user"
+
+
+class HubUnreachableError(EdgequantError):
+    """The hub does not answer, or breaks off again and again."""
+
+    exit_code = 56
+    fault = "infrastructure"
+
+
+class HubAnswerError(EdgequantError):
+    """What the hub sends is damaged, unsafe, or nothing that a hub sends."""
+
+    exit_code = 57
+    fault = "infrastructure"
+
+
 class DiskFullError(EdgequantError):
     """The disk of this machine is full."""
 

@@ -79,6 +79,7 @@ PACKAGES: tuple[PackageNeed, ...] = (
     PackageNeed("fabric", "fabric", "", "boards over SSH"),
     PackageNeed("pandas", "pandas", "", "tables of tokens and answers"),
     PackageNeed("pyarrow", "pyarrow", "", "tables as Parquet files"),
+    PackageNeed("huggingface_hub", "huggingface-hub", "", "pull: models and data sets of a hub"),
     PackageNeed("torch", "torch", "convert", "quantize: converts the model"),
     PackageNeed("transformers", "transformers", "convert", "quantize: converts the model"),
     PackageNeed("sentencepiece", "sentencepiece", "convert", "quantize: reads the tokenizer"),

@@ -19,6 +19,7 @@ from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.experiment.file import EvaluationSection, Experiment, ModelSection
 from edgequant.latency.predict.roofline import fits_in_ram
 from edgequant.models.folder import check_model_folder
+from edgequant.models.pull.pull import find_pulled
 from edgequant.models.steps.quantize import bits_of, quantized_bytes
 
 MIRROR_RATES = (10, 100, 1000)
@@ -89,7 +90,8 @@ def estimate(experiment: Experiment) -> Estimate:
     generations = sum(n * (c or 0) for (n, _), c in zip(bounds, counts, strict=True)) * variants
     tokens = sum(n * (c or 0) for (_, n), c in zip(bounds, counts, strict=True)) * variants
     board_bytes = _sum(sizes)
-    base = 0 if experiment.model.files else _bytes_of(parameters, BASE_TYPE)
+    ready = experiment.model.files or experiment.model.file
+    base = 0 if ready else _bytes_of(parameters, BASE_TYPE)
     return Estimate(
         missing=tuple(missing),
         questions=sum(c or 0 for c in _per_task(asked)) if known else None,
@@ -153,19 +155,32 @@ def _variant_bytes(model: ModelSection, missing: list[str]) -> dict[str, int | N
             name: path.stat().st_size if path.exists() else None
             for name, path in model.files.items()
         }
-    assert model.folder is not None
-    if not model.folder.is_dir():
+    if model.file:
+        return _pulled_bytes(model)
+    if model.folder is not None and not model.folder.is_dir():
         missing.append(f"the model {model.folder}")
     parameters, _ = _parameters(model)
     return {v.name: _bytes_of(parameters, v.steps[-1]) for v in model.variants()}
 
 
+def _pulled_bytes(model: ModelSection) -> dict[str, int | None]:
+    """Of the GGUF files that fit each pattern, where they were pulled before."""
+    assert model.request is not None
+    pulled = find_pulled(model.request)
+    return {
+        name: None if pulled is None else pulled.bytes_of(pattern)
+        for name, pattern in model.file.items()
+    }
+
+
 def _parameters(model: ModelSection) -> tuple[int | None, bool]:
-    if model.folder is None:
+    if model.files or model.file:
         return None, False
-    if model.folder.is_dir():
+    if model.folder is not None and model.folder.is_dir():
         return check_model_folder(model.folder).parameter_count, False
-    found = _BILLIONS.search(model.folder.name)
+    if model.request is not None and (pulled := find_pulled(model.request)) is not None:
+        return pulled.model_folder.parameter_count, False
+    found = _BILLIONS.search(model.label)
     return (None, False) if found is None else (round(float(found[1]) * 1e9), True)
 
 

@@ -21,11 +21,12 @@ from pydantic import (
 
 from edgequant.answers.strategies.registry import default_strategies, make_strategy
 from edgequant.answers.strategies.strategy import Strategy
-from edgequant.core.errors import ExperimentError, QuantizationError
+from edgequant.core.errors import ExperimentError, HubNotFoundError, QuantizationError
 from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
 from edgequant.core.toml_file import read_toml_model, require_data_file
 from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
 from edgequant.matching.composite import CompositeSection
+from edgequant.models.pull.request import DEFAULT_REVISION, PullRequest
 from edgequant.models.variant import Variant
 
 BASE_TYPES = ("F16", "BF16")
@@ -71,13 +72,21 @@ class VariantSection(Section):
 
 
 class ModelSection(Section):
-    """Which model, in which variants: made from a folder, or files that are there already."""
+    """Which model, in which variants: made from a folder or pulled, or files that are there."""
 
     folder: FilePath | None = None
     """Hugging Face folder; relative paths start at the experiment file."""
     files: dict[Name, FilePath] = Field(default={})
     """Ready GGUF files by the names of their variants, in place of a folder; of a split one, any
     part. Relative paths start at the experiment file."""
+    id: str | None = None
+    """Id on a Hugging Face hub (``org/name``), pulled in place of a folder."""
+    revision: str = DEFAULT_REVISION
+    """Of the id: a branch, a tag or a commit hash."""
+    file: dict[Name, str] = Field(default={})
+    """Of the id: patterns of ready GGUF files by the names of their variants, each fitting one."""
+    allow_pickle: bool = False
+    """Of the id: also pull weights that are pickles, which can run code when they are loaded."""
     types: list[str] = Field(default=[])
     """Variants by quantizations as llama-quantize names them; F16 or BF16 stands for the
     unquantized one."""
@@ -87,23 +96,44 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:
-        if (self.folder is None) == (not self.files):
-            raise ValueError("give either folder or files")
-        if self.files and (self.types or self.variant):
+        if sum([self.folder is not None, bool(self.files), self.id is not None]) != 1:
+            raise ValueError("give either folder, files or id")
+        ready = self.files or self.file
+        if ready and (self.types or self.variant):
             raise ValueError("files are variants already: types and variant go with a folder")
-        if self.folder is not None and not self.types and not self.variant:
+        if not ready and not self.types and not self.variant:
             raise ValueError("give types, or at least one [[model.variant]]")
         return self
+
+    @model_validator(mode="after")
+    def _hub_keys_with_an_id(self) -> ModelSection:
+        if self.id is None and {"revision", "file", "allow_pickle"} & self.model_fields_set:
+            raise ValueError("revision, file and allow_pickle go with an id")
+        try:
+            _ = self.request
+        except HubNotFoundError as error:
+            raise ValueError(error.cause) from error
+        return self
+
+    @property
+    def request(self) -> PullRequest | None:
+        """What is pulled; None where everything is on this machine."""
+        if self.id is None:
+            return None
+        patterns = tuple(dict.fromkeys(self.file.values()))
+        return PullRequest(self.id, self.revision, files=patterns, pickles=self.allow_pickle)
 
     @property
     def label(self) -> str:
         """What the model is called before it is looked at."""
         if self.folder is not None:
             return self.folder.name
+        if self.request is not None:
+            return self.request.name
         return common_stem([path.name for path in self.files.values()])
 
     def variants(self) -> tuple[Variant, ...]:
-        """What is made of the folder.
+        """What is made of the folder, or of what is pulled.
 
         Raises:
             QuantizationError: a type or step is unknown, or two variants have one name.
@@ -326,7 +356,8 @@ class Experiment(Section):
     @property
     def composite_base(self) -> str | None:
         """The variant that the composite score sets all against; None: there is none."""
-        names = [*self.model.types, *(v.name for v in self.model.variant), *self.model.files]
+        model = self.model
+        names = [*model.types, *(v.name for v in model.variant), *model.files, *model.file]
         section = self.evaluation.composite
         wanted = BASE_TYPES if section is None or section.base is None else (section.base,)
         return next((name for name in wanted if name in names), None)

@@ -14,6 +14,7 @@ from edgequant.core.errors import ExperimentError
 from edgequant.experiment.file import EvaluationSection, Experiment
 from edgequant.latency.measure import MeasureSettings
 from edgequant.models.folder import ModelFolder, check_model_folder
+from edgequant.models.pull.request import PullRequest
 from edgequant.models.ready import check_whole_model
 from edgequant.models.steps.merge import find_parts
 from edgequant.models.variant import Variant
@@ -27,11 +28,15 @@ class Inputs:
     """What the stages of one experiment are given."""
 
     folder: ModelFolder | None
-    """None where the model's files are there already."""
+    """None where the model's files are there already, or it is pulled."""
     files: Mapping[str, Path]
     """Ready files by variant."""
+    request: PullRequest | None
+    """What is pulled, in place of a folder or of files."""
+    patterns: Mapping[str, str]
+    """Ready files among what is pulled, by variant."""
     variants: tuple[Variant, ...]
-    """What is made of the folder."""
+    """What is made of the folder, or of what is pulled."""
     profile: BoardProfile
     clock: Clock
     settings: MeasureSettings
@@ -56,7 +61,7 @@ class Inputs:
     @property
     def variant_names(self) -> tuple[str, ...]:
         """Of what is made, or of the files."""
-        return tuple(v.name for v in self.variants) or tuple(self.files)
+        return tuple(v.name for v in self.variants) or tuple(self.files) or tuple(self.patterns)
 
 
 def read_inputs(experiment: Experiment) -> Inputs:
@@ -69,13 +74,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
     folder = None if model.folder is None else check_model_folder(model.folder)
     for path in model.files.values():
         _check_ready_file(path)
-    if folder is not None and evaluation.wrapper == "template" and not folder.has_chat_template:
-        raise ExperimentError(
-            "the model has no chat template, which the experiment's prompts are put into",
-            subject=folder.path,
-            next_step='set evaluation.wrapper = "chatml" for the study\'s form, or put a '
-            "chat_template into tokenizer_config.json",
-        )
+    if folder is not None:
+        check_wrapper(folder, evaluation)
     loaded = {name: load_prompt(name) for name in evaluation.all_prompts}
     prompts = tuple(loaded.values())
     profile = load_profile(experiment.board.name)
@@ -87,6 +87,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
     inputs = Inputs(
         folder=folder,
         files=model.files,
+        request=model.request,
+        patterns=model.file,
         variants=model.variants(),
         profile=profile,
         clock=clock,
@@ -105,6 +107,21 @@ def read_inputs(experiment: Experiment) -> Inputs:
         for strategy in evaluation.strategies:
             strategy.requests(prompt, question, evaluation.max_tokens)  # Refuses what cannot be.
     return inputs
+
+
+def check_wrapper(folder: ModelFolder, evaluation: EvaluationSection) -> None:
+    """See that a model has the form that prompts are put into.
+
+    Raises:
+        ExperimentError: it has none.
+    """
+    if evaluation.wrapper == "template" and not folder.has_chat_template:
+        raise ExperimentError(
+            "the model has no chat template, which the experiment's prompts are put into",
+            subject=folder.path,
+            next_step='set evaluation.wrapper = "chatml" for the study\'s form, or put a '
+            "chat_template into tokenizer_config.json",
+        )
 
 
 def _questions(evaluation: EvaluationSection) -> tuple[Question, ...]:

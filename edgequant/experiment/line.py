@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from edgequant.latency.pace import Pace
     from edgequant.latency.predict.instructions import Counts, InstructionCounts
     from edgequant.matching.match import MatchedResult
+    from edgequant.models.folder import ModelFolder
     from edgequant.models.model_file import ModelFile
     from edgequant.models.model_set import ModelSet
+    from edgequant.models.pull.pull import Pulled
     from edgequant.models.variant import Variant
 
 # The virtual board is where instructions are counted, whatever board is predicted.
@@ -44,6 +46,8 @@ class Line:
     latency: Stage[Latency]
     paces: Stage[list[Pace]]
     matched: Stage[MatchedResult]
+    pulled: Stage[Pulled] | None = None
+    """Where the model comes from a hub."""
     mirror_check: Stage[MirrorCheck] | None = None
 
 
@@ -88,6 +92,8 @@ class _Drawing:
         self._store = store
         self._builds: dict[str, Stage[Build]] = {}
         self._counted: dict[str, Stage[Counts]] = {}
+        self._pulled = self._pull()
+        self._pulls = () if self._pulled is None else (self._pulled,)
 
     def line(self) -> Line:
         inputs = self._inputs
@@ -113,6 +119,8 @@ class _Drawing:
         mirror_check = self._mirror_check(models, answers)
         distinct = list({id(stage): stage for stage in counts.values()}.values())
         stages = [
+            # What is wrong with the model is said before the minutes of a build.
+            *self._pulls,
             *self._builds.values(),
             *made,
             models,
@@ -134,6 +142,7 @@ class _Drawing:
             latency,
             paces,
             matched,
+            self._pulled,
             mirror_check,
         )
 
@@ -155,12 +164,47 @@ class _Drawing:
 
     # Models -----------------------------------------------------------------------------------
 
+    def _pull(self) -> Stage[Pulled] | None:
+        from edgequant.experiment.inputs import check_wrapper
+        from edgequant.models.pull.pull import expected_bytes, find_pulled, pull
+        from edgequant.models.pull.space import Conversion
+
+        request, store, variants = self._inputs.request, self._store, self._inputs.variants
+        if request is None:
+            return None
+
+        def run(results: Results) -> Outcome[Pulled]:
+            conversion = Conversion(store.root, variants) if variants else None
+            pulled = pull(request, store=store, refresh=False, conversion=conversion)
+            if variants:
+                check_wrapper(pulled.model_folder, self._experiment.evaluation)
+            return outcome_of(pulled)
+
+        def cost(results: Results) -> str:
+            size = expected_bytes(request)
+            return "size not known: no hub tells it" if size is None else f"{size / 1e6:.0f} MB"
+
+        return Stage(
+            name="pull",
+            title=f"Pull {request.shown}",
+            run=run,
+            find=lambda results: outcome_if_found(find_pulled(request, store=store)),
+            cost=cost,
+        )
+
+    def _folder(self, results: Results) -> ModelFolder:
+        """The model's folder, for a stage that needs what is pulled."""
+        if self._inputs.folder is not None:
+            return self._inputs.folder
+        assert self._pulled is not None
+        return results[self._pulled].model_folder
+
     def _models(self, host: Stage[Build]) -> tuple[list[Stage[Any]], Stage[ModelSet]]:
-        if self._inputs.folder is None:
+        if not self._inputs.variants:
             return [], self._ready_models()
         base = self._base(host)
         variants = [self._variant(variant, base, host) for variant in self._inputs.variants]
-        name = self._inputs.folder.name
+        name = self._model_name
 
         def gather(results: Results) -> Outcome[ModelSet]:
             from edgequant.models.make import gather_models
@@ -172,40 +216,55 @@ class _Drawing:
         models = Stage("models", f"Look at the variants of {name}", gather, (base, *variants))
         return [base, *variants], _cheap(models)
 
+    @property
+    def _model_name(self) -> str:
+        """The folder's, or that of the repository it is pulled from."""
+        folder = self._inputs.folder
+        return self._experiment.model.label if folder is None else folder.name
+
     def _ready_models(self) -> Stage[ModelSet]:
+        inputs = self._inputs
+
         def take(results: Results) -> Outcome[ModelSet]:
             from edgequant.models.ready import take_in
 
+            files = dict(inputs.files)
+            if self._pulled is not None:
+                pulled = results[self._pulled]
+                files = {name: pulled.gguf(fits) for name, fits in inputs.patterns.items()}
             label = self._experiment.model.label
-            return Outcome(take_in(self._inputs.files, name=label, store=self._store), reused=True)
+            return Outcome(take_in(files, name=label, store=self._store), reused=True)
 
-        count = len(self._inputs.files)
-        return _cheap(Stage("models", f"Take in {count} ready GGUF files", take))
+        title = f"Take in {len(inputs.variant_names)} ready GGUF files"
+        return _cheap(Stage("models", title, take, self._pulls))
 
     def _base(self, host: Stage[Build]) -> Stage[ModelFile]:
         from edgequant.models.make import convert_folder, find_base
 
-        folder, store = self._inputs.folder, self._store
-        assert folder is not None
-        output_type = self._experiment.model.output_type
+        store, output_type = self._store, self._experiment.model.output_type
 
         def run(results: Results) -> Outcome[ModelFile]:
+            folder = self._folder(results)
             return outcome_of(
                 convert_folder(folder, host=results[host], output_type=output_type, store=store)
             )
 
         def find(results: Results) -> Outcome[ModelFile] | None:
+            folder = self._folder(results)
             return outcome_if_found(
                 find_base(folder, host=results[host], output_type=output_type, store=store)
             )
 
+        def cost(results: Results) -> str:
+            return f"about {self._folder(results).parameter_count * 2 / 1e6:.0f} MB to write"
+
         return Stage(
             name="convert",
-            title=f"Convert {folder.name} to a 16-bit GGUF",
+            title=f"Convert {self._model_name} to a 16-bit GGUF",
             run=run,
-            needs=(host,),
+            needs=(host, *self._pulls),
             find=find,
-            cost=lambda results: f"about {folder.parameter_count * 2 / 1e6:.0f} MB to write",
+            cost=cost,
         )
 
     def _variant(
@@ -213,17 +272,16 @@ class _Drawing:
     ) -> Stage[ModelFile]:
         from edgequant.models.make import find_variant, make_variant
 
-        folder, store = self._inputs.folder, self._store
-        assert folder is not None
+        name, store = self._model_name, self._store
 
         def run(results: Results) -> Outcome[ModelFile]:
             return outcome_of(
-                make_variant(variant, results[base], folder.name, host=results[host], store=store)
+                make_variant(variant, results[base], name, host=results[host], store=store)
             )
 
         def find(results: Results) -> Outcome[ModelFile] | None:
             return outcome_if_found(
-                find_variant(variant, results[base], folder.name, host=results[host], store=store)
+                find_variant(variant, results[base], name, host=results[host], store=store)
             )
 
         def cost(results: Results) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgequant.latency.pace import Pace
     from edgequant.matching.match import MatchedResult
     from edgequant.models.model_set import ModelSet
+    from edgequant.models.pull.pull import Pulled
     from edgequant.report.run import CompositeRecord, ModelRecord, RunManifest, StageRecord
 
 MANIFEST_NAME = "manifest.json"
@@ -106,6 +107,7 @@ class RunFolder:
         paces: Sequence[Pace],
         matched: MatchedResult,
         stages: Sequence[StageRecord],
+        pulled: Pulled | None = None,
         mirror_check: Mapping[str, object] | None = None,
     ) -> RunManifest:
         """Write everything; the manifest last."""
@@ -153,7 +155,10 @@ class RunFolder:
             models=_model_records(models),
             model_notes=models.notes,
             paces=list(paces),
-            inputs=_inputs(experiment, experiment_path, models, builds, answers, latency),
+            inputs={
+                **_inputs(experiment, experiment_path, models, builds, answers, latency),
+                **({} if pulled is None else {f"hub {pulled.request.shown}": pulled.commit}),
+            },
             prompts=[
                 PromptRecord(
                     name=p.name, system=p.system, description=p.description, sha256=p.sha256

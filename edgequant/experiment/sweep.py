@@ -121,6 +121,7 @@ def _written(
         latency=values[line.latency.name],
         paces=values[line.paces.name],
         matched=matched,
+        pulled=None if line.pulled is None else values[line.pulled.name],
         mirror_check=None if line.mirror_check is None else values[line.mirror_check.name].result,
         stages=[_record(run) for run in runs],
     )

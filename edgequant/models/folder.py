@@ -193,10 +193,10 @@ def _not_a_folder(path: Path) -> ModelFolderError:
         )
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(path)):
         return ModelFolderError(
-            "no such folder; it looks like a Hugging Face id, and only folders on this machine "
-            "are read",
+            "no such folder; it looks like the id of a model on a hub",
             subject=path,
-            next_step=f"hf download {path} --local-dir {path.name}, then give that folder",
+            next_step=f"edgequant pull {path} names the folder it lies in (in an experiment, "
+            f'model.id = "{path}")',
         )
     return ModelFolderError(
         "no such folder", subject=path, next_step="give the folder that holds config.json"

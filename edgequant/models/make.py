@@ -13,9 +13,11 @@ from pathlib import Path
 from edgequant.core.artefact import Store
 from edgequant.core.errors import QuantizationError
 from edgequant.core.progress import say
-from edgequant.models.folder import ModelFolder, check_model_folder
+from edgequant.models.folder import ModelFolder
 from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
+from edgequant.models.pull.pull import local_or_pulled
+from edgequant.models.pull.space import Conversion
 from edgequant.models.steps.base import base_recipe, make_base
 from edgequant.models.steps.convert import OutputType
 from edgequant.models.steps.registry import step_named
@@ -24,17 +26,18 @@ from edgequant.models.variant import Variant
 
 
 def make_models(
-    model_folder: Path,
+    model: Path | str,
     variants: Sequence[Variant],
     *,
     host: HostBuild,
     output_type: OutputType = "auto",
     store: Store | None = None,
 ) -> ModelSet:
-    """Convert a Hugging Face folder and make every variant asked for.
+    """Convert a Hugging Face model and make every variant asked for.
 
     Args:
-        model_folder: folder with config.json, weights and tokenizer.
+        model: folder with config.json, weights and tokenizer, used in place; or an id
+            (``org/name[@revision]``), which is pulled from the hub unless it was before.
         variants: what is made of it.
         host: build of this machine's tools, of the same tree as the converter.
         output_type: type of the unquantized file; "auto" keeps bfloat16 and makes f16 of others.
@@ -42,14 +45,15 @@ def make_models(
 
     Raises:
         ModelFolderError: the folder is missing, incomplete or of an unsupported kind.
+        HubNotFoundError, HubAccessError, HubUnreachableError, HubAnswerError: it cannot be pulled.
         ToolMissingError: the converter's Python packages are missing.
         QuantizationError: llama-quantize failed, or a file is larger than its variant allows.
         ConversionError: the converter failed, or llama.cpp cannot use what it wrote.
         TokenizerMismatchError: the GGUF's tokenizer is not the folder's.
         DiskFullError: too little space.
     """
-    folder = check_model_folder(model_folder)
     store = store if store is not None else Store()
+    folder = local_or_pulled(model, store=store, conversion=Conversion(store.root, variants))
     base = convert_folder(folder, host=host, output_type=output_type, store=store)
     made = [make_variant(v, base, folder.name, host=host, store=store) for v in variants]
     return gather_models(folder.name, made, base)

@@ -49,7 +49,8 @@ def take_in(files: Mapping[str, Path], *, name: str, store: Store | None = None)
 def _taken(variant: str, path: Path, store: Store) -> ModelFile:
     split = find_parts(path)
     if split is None:
-        file = ModelFile.of_path(variant, path.resolve())
+        # A hub's cache links to blobs without a suffix: the file keeps the name it was given by.
+        file = ModelFile.of_path(variant, path.parent.resolve() / path.name)
     else:
         made = store.get_or_make(split.recipe(), split.make)
         file = ModelFile.of_artefact(variant, made)

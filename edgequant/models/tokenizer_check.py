@@ -25,6 +25,7 @@ from edgequant.core.json_file import parse_json
 from edgequant.core.paths import list_data_files
 from edgequant.core.progress import say, task
 from edgequant.core.toml_file import read_toml
+from edgequant.models.folder import model_name
 from edgequant.models.formats.gguf import read_tokens
 from edgequant.models.hf_tokenizer import MARKER
 from edgequant.models.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -238,7 +239,7 @@ def check_tokenizer(folder: Path, gguf: Path, library: Path) -> TokenizerReport:
 def _ask_hugging_face(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     # Tokenizers need no torch, and importing it takes longer than all of the rest.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "USE_TORCH": "0", "USE_TF": "0"}
-    with task(f"Loading the Hugging Face tokenizer of {folder.name}"):
+    with task(f"Loading the Hugging Face tokenizer of {model_name(folder)}"):
         done = subprocess.run(
             [sys.executable, "-m", "edgequant.models.hf_tokenizer", str(folder)],
             input=json.dumps({"texts": list(texts)}),

@@ -144,7 +144,7 @@ class RunManifest(_Record):
     paces: list[Pace]
     """Of every source: what matching was given."""
     inputs: dict[str, str]
-    """Name of every input to its SHA-256 (or to a stage's key)."""
+    """Name of every input to its SHA-256 (or to a stage's key, or a hub's commit)."""
     prompts: list[PromptRecord] = Field(default_factory=list)
     generation: dict[str, object] = Field(default_factory=dict)
     """How answers were made: sampling, slots, prompt cache, questions, limits."""

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+
+def nobody(folder: Path) -> dict[str, str]:
+    """A hub that does not answer, and an empty cache."""
+    return {
+        "HF_ENDPOINT": "http://127.0.0.1:1",
+        "HF_HOME": str(folder / "cache" / "hf"),
+        "EDGEQUANT_CACHE": str(folder / "cache"),
+    }
+
 
 MAIN = "from edgequant.cli.app import main; main()"
 
@@ -16,7 +27,7 @@ MAIN = "from edgequant.cli.app import main; main()"
     ("arguments", "exit_code", "cause"),
     [
         (["none"], 10, "no such folder"),
-        (["acme/Tiny-1B"], 10, "looks like a Hugging Face id"),
+        (["acme/Tiny-1B"], 56, "cannot be reached, and acme/Tiny-1B is not"),
         (["."], 10, "has no config.json"),
         ([".", "--type", "Q9_K"], 17, "unknown quantization type 'Q9_K'"),
     ],
@@ -27,13 +38,14 @@ def test_wrong_input(tmp_path: Path, arguments: list[str], exit_code: int, cause
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, **nobody(tmp_path)},
         check=False,
     )
     assert done.returncode == exit_code
     assert cause in json.loads(done.stdout)["cause"]
-    assert done.stderr.startswith("error: ")
+    assert "\nerror: " in "\n" + done.stderr
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [p for p in tmp_path.iterdir() if p.name != "cache"] == []
 
 
 def test_help_has_an_example() -> None:

@@ -14,6 +14,7 @@ from edgequant.core.disk import (
     free_bytes,
     is_disk_full,
     no_space_left,
+    require_room,
     require_space,
 )
 from edgequant.core.errors import ConversionError, DiskFullError
@@ -67,3 +68,14 @@ def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
 
 def test_there_is_some_space_here(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) > 0
+
+
+def test_folders_of_one_disk_need_its_room_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgequant.core.disk.free_bytes", lambda folder: 100)
+    # One of them is not there yet.
+    needs = [(tmp_path, 60), (tmp_path / "later" / "on", 40)]
+    require_room(needs, "both")
+    with pytest.raises(DiskFullError, match="both needs"):
+        require_room([*needs, (tmp_path, 1)], "both")

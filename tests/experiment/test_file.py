@@ -65,7 +65,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         ),
         (('prompts = ["cot"]', 'prompts = ["cot"]\nbudgets = [0]'), "evaluation.budgets.0"),
         (('prompts = ["cot"]', 'prompts = ["cot"]\n[[what_if]]\nkind = "predicted"'), "board"),
-        (('folder = "model"', ""), "model: give either folder or files"),
+        (('folder = "model"', ""), "model: give either folder, files or id"),
         (("[model]", "[model"), "TOML"),
         (('name = "mine"', 'name = "../mine"'), "name"),
         (('name = "mine"', 'name = ".."'), "name"),

@@ -89,10 +89,10 @@ def test_what_is_missing_is_named(
 
 
 def test_hugging_face_id_instead_of_a_folder() -> None:
-    with pytest.raises(ModelFolderError, match="looks like a Hugging Face id") as raised:
+    with pytest.raises(ModelFolderError, match="looks like the id of a model on a hub") as raised:
         check_model_folder(Path("acme/Tiny-1B"))
     assert raised.value.next_step is not None
-    assert "hf download acme/Tiny-1B" in raised.value.next_step
+    assert "edgequant pull acme/Tiny-1B" in raised.value.next_step
 
 
 def test_file_and_nothing_instead_of_a_folder(tmp_path: Path, folder: Path) -> None:

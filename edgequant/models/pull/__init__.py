@@ -1,0 +1,1 @@
+"""Models, GGUF files and data sets from a Hugging Face hub, in the hub's own cache."""
