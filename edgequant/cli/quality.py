@@ -1,0 +1,173 @@
+"""``edgequant quality``: how far variants lie from the 16-bit model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json, print_table
+from edgequant.cli.quantize import DEFAULT_TYPES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from edgequant.build.build import Build
+
+REFERENCE = "reference"
+
+
+def command(
+    model: Path = typer.Argument(
+        ..., help="Hugging Face folder, or the 16-bit GGUF as the reference.", metavar="MODEL"
+    ),
+    types: list[str] = typer.Option(
+        [],
+        "--type",
+        "-t",
+        help="Quantization to make of the folder; once for each.",
+        metavar="TYPE",
+    ),
+    variants: list[str] = typer.Option(
+        [], "--variant", help="A variant's GGUF; once for each.", metavar="NAME=GGUF"
+    ),
+    texts: list[Path] = typer.Option(
+        [], "--text", help="UTF-8 text to compare on; once for each.", metavar="FILE"
+    ),
+    answers: Path | None = typer.Option(
+        None, "--answers", help="answers.parquet of a run, to compare on the task's answers."
+    ),
+    answers_of: str | None = typer.Option(
+        None, "--answers-of", help="Whose answers; by default the reference's own."
+    ),
+    limit: int = typer.Option(
+        200, "--limit", min=1, max=LARGEST_COUNT, help="At most so many answers."
+    ),
+    calibration: list[Path] = typer.Option(
+        [],
+        "--calibration",
+        help="Text that a variant was calibrated on; what overlaps with it is refused.",
+        metavar="FILE",
+    ),
+    context: int = typer.Option(
+        512, "--context", min=4, max=LARGEST_COUNT, help="Tokens of a text's window."
+    ),
+    threads: int | None = typer.Option(
+        None, min=1, max=LARGEST_COUNT, help="CPU threads; by default one for each core."
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", help="Folder for quality.csv and a figure for each text."
+    ),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Compare variants with their 16-bit model: perplexity, divergence, equal top tokens.
+
+    Example: edgequant quality ./my-model --type Q2_K --type Q4_K_M --text wiki.txt
+    """
+    if not texts and answers is None:
+        raise typer.BadParameter("nothing to compare on: give --text or --answers")
+    if types and not model.is_dir():
+        raise typer.BadParameter("--type is made of a folder; give files with --variant NAME=GGUF")
+    named = dict(_named_file(variant) for variant in variants)
+    if not model.is_dir() and not named:
+        raise typer.BadParameter("nothing to compare: give --variant NAME=GGUF")
+
+    from edgequant.build.build import build
+    from edgequant.core.tables import records
+    from edgequant.models.ready import take_in
+    from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
+    from edgequant.quality.inputs import read_answers, read_texts, refuse_calibration_texts
+    from edgequant.quality.measure import measure_quality
+
+    host = build("host")
+    made = _made_of(model, types or ([] if named else DEFAULT_TYPES), host)
+    models = take_in({**made, **named}, name=model.stem)
+    reference = models[REFERENCE]
+    with Vocabulary(reference.path, host.binary(LIBRARY_NAME)) as vocabulary:
+        used = read_texts(texts, vocabulary, context=context)
+        if answers is not None:
+            used.append(read_answers(answers, reference, vocabulary, whose=answers_of, limit=limit))
+        refuse_calibration_texts(calibration, used, vocabulary)
+    compared = [file for file in models if file.name != REFERENCE]
+    table = measure_quality(reference, compared, used, host=host, threads=threads)
+    rows = records(table)
+    written = _write(table, out) if out is not None else []
+    if json:
+        print_json({"reference": str(reference.path), "rows": rows, "files": written})
+        return
+    for text in dict.fromkeys(row["text"] for row in rows):
+        _print([row for row in rows if row["text"] == text])
+    for path in written:
+        echo(path)
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path) or name == REFERENCE:
+        raise typer.BadParameter(f"--variant {text!r} is not of the form NAME=GGUF")
+    return name, Path(path)
+
+
+def _made_of(model: Path, types: Sequence[str], host: Build) -> dict[str, Path]:
+    """The reference, and what is made of a folder."""
+    if not model.is_dir():
+        return {REFERENCE: model}
+    from edgequant.models.make import make_models
+    from edgequant.models.variant import variants_of_types
+
+    # The 16-bit file alone needs no type.
+    made = make_models(model, variants_of_types(types or ["F16"]), host=host)
+    assert made.base is not None
+    return {REFERENCE: made.base.path, **(made.paths if types else {})}
+
+
+def _write(table: pd.DataFrame, out: Path) -> list[str]:
+    from edgequant.core.files import write_text_whole
+    from edgequant.core.schemas import QUALITY
+    from edgequant.core.tables import records, write_csv
+    from edgequant.report.figures.canvas import drawing_settings
+    from edgequant.report.figures.quality import quality_figures
+
+    with drawing_settings():
+        figures = list(quality_figures(records(table)))
+    written = [out / QUALITY.file]
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(table, written[0], QUALITY)
+    for figure in figures:
+        written.append(out / f"{figure.name}.svg")
+        write_text_whole(written[-1], figure.svg)
+    return [str(path) for path in written]
+
+
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+    first = rows[0]
+    print_table(
+        [
+            "quantization", "bytes", "bits per weight", "perplexity", "ratio",
+            "mean divergence", "median", "99 %", "same top", "front",
+        ],
+        [
+            (
+                row["quantization"],
+                row["bytes"],
+                f"{row['bits_per_weight']:.2f}",
+                _with_error(row, "perplexity", ".3f"),
+                _with_error(row, "perplexity_ratio", ".4f"),
+                _with_error(row, "divergence", ".5f"),
+                f"{row['median_divergence']:.5f}",
+                f"{row['p99_divergence']:.4f}",
+                _with_error(row, "same_top", ".4f"),
+                "yes" if row["on_front"] else "",
+            )
+            for row in rows
+        ],
+        title=f"{first['text']}: {first['tokens']} tokens in {first['passages']} passages; "
+        f"perplexity of the reference {_with_error(first, 'reference_perplexity', '.3f')}",
+    )  # fmt: skip
+
+
+def _with_error(row: Mapping[str, Any], name: str, form: str) -> str:
+    error = row[f"{name}_error"]
+    return format(row[name], form) + ("" if error is None else f" ± {format(error, form)}")
