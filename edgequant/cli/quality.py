@@ -76,9 +76,19 @@ def command(
 
     from edgequant.build.build import build
     from edgequant.core.tables import records
+    from edgequant.quality.inputs import (
+        answers_text,
+        cut_texts,
+        load_answers,
+        load_texts,
+        refuse_calibration_texts,
+    )
+
+    # What is wrong with the input is said before the tools are built, which can take minutes.
+    contents, calibrated = load_texts(texts), load_texts(calibration)
+    rows = load_answers(answers) if answers is not None else None
     from edgequant.models.ready import take_in
     from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
-    from edgequant.quality.inputs import read_answers, read_texts, refuse_calibration_texts
     from edgequant.quality.measure import measure_quality
 
     host = build("host")
@@ -86,19 +96,19 @@ def command(
     models = take_in({**made, **named}, name=model.stem)
     reference = models[REFERENCE]
     with Vocabulary(reference.path, host.binary(LIBRARY_NAME)) as vocabulary:
-        used = read_texts(texts, vocabulary, context=context)
-        if answers is not None:
-            used.append(read_answers(answers, reference, vocabulary, whose=answers_of, limit=limit))
-        refuse_calibration_texts(calibration, used, vocabulary)
+        used = cut_texts(contents, vocabulary, context=context)
+        if rows is not None:
+            used.append(answers_text(rows, reference, vocabulary, whose=answers_of, limit=limit))
+        refuse_calibration_texts(calibrated, used, vocabulary)
     compared = [file for file in models if file.name != REFERENCE]
     table = measure_quality(reference, compared, used, host=host, threads=threads)
-    rows = records(table)
+    results = records(table)
     written = _write(table, out) if out is not None else []
     if json:
-        print_json({"reference": str(reference.path), "rows": rows, "files": written})
+        print_json({"reference": str(reference.path), "rows": results, "files": written})
         return
-    for text in dict.fromkeys(row["text"] for row in rows):
-        _print([row for row in rows if row["text"] == text])
+    for text in dict.fromkeys(row["text"] for row in results):
+        _print([row for row in results if row["text"] == text])
     for path in written:
         echo(path)
 

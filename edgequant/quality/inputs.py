@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +15,69 @@ from edgequant.quality.overlap import refuse_overlap
 from edgequant.quality.passages import UNCAPPED, Text, answers, windows
 
 
-def read_texts(paths: Sequence[Path], vocabulary: Vocabulary, *, context: int) -> list[Text]:
-    """Files of plain text in windows.
+def load_texts(paths: Sequence[Path]) -> dict[str, str]:
+    """Files of plain text, by their paths as given.
+
+    Raises:
+        DataSetError: a file cannot be read, or is no UTF-8.
+    """
+    return {str(path): _text_of(path) for path in paths}
+
+
+def load_answers(path: Path) -> list[dict[str, Any]]:
+    """Rows of a run's ``answers.parquet``.
+
+    Raises:
+        DataFrameError: it is no such table.
+    """
+    return records(read_table(path, ANSWERS))
+
+
+def cut_texts(texts: Mapping[str, str], vocabulary: Vocabulary, *, context: int) -> list[Text]:
+    """Plain texts in windows.
 
     Args:
-        paths: UTF-8 files.
+        texts: by their names.
         vocabulary: of the model.
         context: tokens of a window.
 
     Raises:
-        DataSetError: a file cannot be read, is no text, or is too short.
+        DataSetError: a text is too short.
     """
-    # What the model wants around a text: all that tokenizing nothing gives.
+    # What the model wants in front of a text is all that tokenizing nothing gives.
     front = vocabulary.tokenize("", add_special=True)
     bos = front[0] if front else None
     return [
-        windows(str(path), _token_ids(path, vocabulary), context=context, bos=bos) for path in paths
+        windows(name, vocabulary.tokenize(text, add_special=False), context=context, bos=bos)
+        for name, text in texts.items()
     ]
 
 
-def read_answers(
-    path: Path, reference: ModelFile, vocabulary: Vocabulary, *, whose: str | None, limit: int
+def answers_text(
+    rows: Sequence[Mapping[str, Any]],
+    reference: ModelFile,
+    vocabulary: Vocabulary,
+    *,
+    whose: str | None,
+    limit: int,
 ) -> Text:
     """The answers of the task.
 
     Args:
-        path: ``answers.parquet`` of a run.
+        rows: of the table of answers.
         reference: the 16-bit file, whose answers are taken.
         vocabulary: of the model.
         whose: the quantization whose answers are taken instead.
         limit: at most so many.
 
     Raises:
-        DataFrameError: it is no such table, or holds no such answers.
+        DataFrameError: there are no such answers, or they are another tokenizer's.
     """
-    rows = records(read_table(path, ANSWERS))
     own = [row for row in rows if row["strategy"] == UNCAPPED and _is_of(row, reference, whose)]
     if not own:
-        there = ", ".join(sorted({row["quantization"] for row in rows})) or "no answers at all"
+        there = ", ".join(sorted({row["quantization"] for row in rows})) or "none"
         raise DataFrameError(
-            f"no uncropped answers of {whose or 'the reference'}; it has {there}",
-            subject=path,
+            f"no uncropped answers of {whose or 'the reference'}: the table has those of {there}",
             next_step="name one of them with --answers-of, or add the reference to the experiment",
         )
 
@@ -66,29 +88,33 @@ def read_answers(
     return answers(own, name=name, tokenize=tokenize, limit=limit)
 
 
-def _is_of(row: dict[str, Any], reference: ModelFile, whose: str | None) -> bool:
+def _is_of(row: Mapping[str, Any], reference: ModelFile, whose: str | None) -> bool:
     if whose is not None:
         return bool(row["quantization"] == whose)
     return bool(row["model_sha256"] == reference.sha256)
 
 
 def refuse_calibration_texts(
-    paths: Sequence[Path], texts: Sequence[Text], vocabulary: Vocabulary
+    calibration: Mapping[str, str], texts: Sequence[Text], vocabulary: Vocabulary
 ) -> None:
     """Refuse to judge on texts that a variant was calibrated on.
 
+    Args:
+        calibration: texts by their names.
+        texts: to be judged on.
+        vocabulary: of the model.
+
     Raises:
-        DataSetError: two overlap; or as :func:`read_texts`.
+        DataSetError: two overlap.
     """
-    for path in paths:
-        calibration = [_token_ids(path, vocabulary)]
+    for name, content in calibration.items():
+        tokens = vocabulary.tokenize(content, add_special=False)
         for text in texts:
-            refuse_overlap(calibration, text.counted_runs, names=(str(path), text.name))
+            refuse_overlap([tokens], text.counted_runs, names=(name, text.name))
 
 
-def _token_ids(path: Path, vocabulary: Vocabulary) -> tuple[int, ...]:
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise DataSetError(f"cannot be read as UTF-8 text: {error}", subject=path) from error
-    return vocabulary.tokenize(text, add_special=False)

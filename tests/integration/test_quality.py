@@ -16,7 +16,7 @@ from edgequant.models.model_set import ModelSet
 from edgequant.models.ready import take_in
 from edgequant.models.variant import variants_of_types
 from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
-from edgequant.quality.inputs import read_texts
+from edgequant.quality.inputs import cut_texts, load_texts
 from edgequant.quality.logits import LogitsModel
 from edgequant.quality.measure import measure_quality, pair_scores
 from edgequant.quality.passages import Text
@@ -37,7 +37,7 @@ def text(models: ModelSet, host_build: Any, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("text") / "words.txt"
     path.write_text(WORDS)
     with Vocabulary(models["F16"].path, host_build.binary(LIBRARY_NAME)) as vocabulary:
-        (read,) = read_texts([path], vocabulary, context=64)
+        (read,) = cut_texts(load_texts([path]), vocabulary, context=64)
         # One token, where llama-perplexity reads its letters.
         assert vocabulary.tokenize("<|im_start|>", add_special=False)[0] in read.counted_runs[0]
     return read
