@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from edgequant.build.build import Build
+    from edgequant.models.steps.convert import OutputType
 
 REFERENCE = "reference"
 
@@ -32,6 +33,9 @@ def command(
     ),
     variants: list[str] = typer.Option(
         [], "--variant", help="A variant's GGUF; once for each.", metavar="NAME=GGUF"
+    ),
+    output_type: Literal["auto", "f16", "bf16"] = typer.Option(
+        "auto", "--output-type", help="Type of a folder's 16-bit GGUF; auto keeps bfloat16."
     ),
     texts: list[Path] = typer.Option(
         [], "--text", help="UTF-8 text to compare on; once for each.", metavar="FILE"
@@ -92,7 +96,7 @@ def command(
     from edgequant.quality.measure import measure_quality
 
     host = build("host")
-    made = _made_of(model, types or ([] if named else DEFAULT_TYPES), host)
+    made = _made_of(model, types or ([] if named else DEFAULT_TYPES), host, output_type)
     models = take_in({**made, **named}, name=model.stem)
     reference = models[REFERENCE]
     with Vocabulary(reference.path, host.binary(LIBRARY_NAME)) as vocabulary:
@@ -120,7 +124,9 @@ def _named_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _made_of(model: Path, types: Sequence[str], host: Build) -> dict[str, Path]:
+def _made_of(
+    model: Path, types: Sequence[str], host: Build, output_type: OutputType
+) -> dict[str, Path]:
     """The reference, and what is made of a folder."""
     if not model.is_dir():
         return {REFERENCE: model}
@@ -128,7 +134,9 @@ def _made_of(model: Path, types: Sequence[str], host: Build) -> dict[str, Path]:
     from edgequant.models.variant import variants_of_types
 
     # The 16-bit file alone needs no type.
-    made = make_models(model, variants_of_types(types or ["F16"]), host=host)
+    made = make_models(
+        model, variants_of_types(types or ["F16"]), host=host, output_type=output_type
+    )
     assert made.base is not None
     return {REFERENCE: made.base.path, **(made.paths if types else {})}
 
@@ -152,6 +160,8 @@ def _write(table: pd.DataFrame, out: Path) -> list[str]:
 
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+    from edgequant.report.style import significant
+
     first = rows[0]
     print_table(
         [
@@ -165,9 +175,9 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{row['bits_per_weight']:.2f}",
                 _with_error(row, "perplexity", ".3f"),
                 _with_error(row, "perplexity_ratio", ".4f"),
-                _with_error(row, "divergence", ".5f"),
-                f"{row['median_divergence']:.5f}",
-                f"{row['p99_divergence']:.4f}",
+                _divergence(row),
+                significant(row["median_divergence"]),
+                significant(row["p99_divergence"]),
                 _with_error(row, "same_top", ".4f"),
                 "yes" if row["on_front"] else "",
             )
@@ -176,6 +186,13 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
         title=f"{first['text']}: {first['tokens']} tokens in {first['passages']} passages; "
         f"perplexity of the reference {_with_error(first, 'reference_perplexity', '.3f')}",
     )  # fmt: skip
+
+
+def _divergence(row: Mapping[str, Any]) -> str:
+    from edgequant.report.style import significant
+
+    error = row["divergence_error"]
+    return significant(row["divergence"]) + ("" if error is None else f" ± {significant(error, 2)}")
 
 
 def _with_error(row: Mapping[str, Any], name: str, form: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgequant.core.schemas import QUALITY
-from edgequant.report.figures.canvas import Canvas, handle, plain_handle, present
+from edgequant.report.figures.canvas import CHARACTER, FONT, Canvas, handle, plain_handle, present
 from edgequant.report.figures.figure import Figure, Row, slug
 from edgequant.report.style import MUTED, PAPER, byte_size, series_styles, significant
 
@@ -50,7 +50,8 @@ def _paint(rows: Sequence[Row]) -> str:
         plain_handle("not beaten", hollow=False),
         plain_handle("beaten", hollow=True),
     ]
-    canvas = Canvas([h.get_label() for h in handles])
+    # Seven characters of a tick, and the label beside them.
+    canvas = Canvas([h.get_label() for h in handles], left=CHARACTER * 7 + FONT * 1.8)
     axes = canvas.axes
     front = [row for row in rows if row["on_front"]]
     axes.plot(
