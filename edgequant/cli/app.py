@@ -35,6 +35,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "edgequant.cli.quantize",
         "Turn a Hugging Face model into quantized GGUF files.",
     ),
+    "quality": (
+        "edgequant.cli.quality",
+        "Compare variants with their 16-bit model: perplexity, divergence.",
+    ),
     "board": ("edgequant.cli.board", "List, show, inspect, start and stop boards."),
     "deploy": ("edgequant.cli.deploy", "Copy binaries and models to a board, verified by hash."),
     "measure": ("edgequant.cli.measure", "Time every token of a model on a board."),

@@ -290,4 +290,33 @@ TASKS = Schema(
         **_ACCURACY,
     },
 )
-ALL = (ANSWERS, QUESTIONS, LATENCY, MATCHED, BUDGETS, BEST, CROSSOVERS, SCORES, TASKS)
+QUALITY = Schema(
+    name="the table of quality",
+    file="quality.csv",
+    rows="one variant on one text, compared with the 16-bit file (docs/quality.md)",
+    columns={
+        "text": Column("text", "the text's file, or whose answers it is"),
+        "quantization": Column("text", "name of the variant"),
+        "bytes": Column("integer", "size of the variant's file"),
+        "bits_per_weight": Column("number", "mean over all weights"),
+        "tokens": Column("integer", "tokens that count"),
+        "passages": Column("integer", "windows or answers that they stand in"),
+        "perplexity": Column("number", "of the variant"),
+        "perplexity_error": _optional("number", "its standard error; empty: one passage"),
+        "reference_perplexity": Column("number", "of the 16-bit file"),
+        "reference_perplexity_error": _optional("number", "its standard error"),
+        "perplexity_ratio": Column("number", "variant over reference"),
+        "perplexity_ratio_error": _optional("number", "its standard error, tokens paired"),
+        "divergence": Column("number", "mean Kullback-Leibler divergence from the reference, nats"),
+        "divergence_error": _optional("number", "its standard error"),
+        "median_divergence": Column("number", "median, nats"),
+        "p99_divergence": Column("number", "99th percentile, nats"),
+        "same_top": Column("number", "share of tokens where both find the same one likeliest"),
+        "same_top_error": _optional("number", "its standard error"),
+        "on_front": Column("flag", "no other is as small and as near, and better in one"),
+        "reference_sha256": Column("text", "hex SHA-256 of the 16-bit GGUF"),
+        "model_sha256": Column("text", "hex SHA-256 of the variant's GGUF"),
+        "text_sha256": Column("text", "hex SHA-256 of the token ids and of what counts"),
+    },
+)
+ALL = (ANSWERS, QUESTIONS, LATENCY, MATCHED, BUDGETS, BEST, CROSSOVERS, SCORES, TASKS, QUALITY)

@@ -1,0 +1,1 @@
+"""How far a quantized model's next-token distributions lie from its 16-bit file's."""
