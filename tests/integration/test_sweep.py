@@ -102,14 +102,12 @@ def test_more_tokens_take_longer_under_every_source(small: SweepResult) -> None:
 def test_every_token_is_a_row(small: SweepResult) -> None:
     latency = pd.read_parquet(small.folder / "latency.parquet")
     decoded = latency[latency["phase"] == "decode"]
-    longest = decoded.groupby("repeat")["index"].max()
-    repeats = decoded[decoded["repeat"].isin(longest[longest == 5].index)]
-    # Quantizations, repeats, tokens after the first; prompts of other lengths come on top.
-    assert len(repeats) == 2 * 2 * 5
+    # Quantizations, repeats, tokens after the first; runs with other prompts are numbered on.
+    assert len(decoded[decoded["repeat"] <= 2]) == 2 * 2 * 5
     assert decoded["prompt_tokens"].nunique() == 3
     assert set(decoded["latency_source"]) == {"emulated"}
     assert decoded["seconds"].min() > 0
-    same = decoded.groupby(["quantization", "index"])["token_id"].nunique()
+    same = decoded.groupby(["quantization", "prompt_tokens", "index"])["token_id"].nunique()
     assert set(same) == {1}, "greedy decoding on the board is not repeatable"
 
 
