@@ -1,4 +1,4 @@
-"""The GGUF of every architecture computes what transformers computes, or the difference is named."""
+"""Every architecture's GGUF computes what transformers computes, or the difference is named."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from edgequant.core.disk import require_space
 from edgequant.core.progress import say, task
 from edgequant.models.checks.logits import CHECK_VERSION as LOGITS_CHECK_VERSION
 from edgequant.models.checks.logits import check_logits
+from edgequant.models.checks.tokenizer_folder import loadable
 from edgequant.models.folder import ModelFolder, hash_inputs
 from edgequant.models.load_check import CHECK_VERSION as LOAD_CHECK_VERSION
 from edgequant.models.load_check import check_loads
@@ -68,26 +69,29 @@ def make_base(
     needed = folder.parameter_count * 2 + SPARE_BYTES
     require_space(draft.folder, needed, f"converting {folder.name}")
     out = draft.folder / f"{folder.name}-{kind.upper()}.gguf"
-    with (
-        draft.timed("convert"),
-        task(f"Converting {folder.name} to {kind}", total=100) as shown,
-    ):
-        info, warnings = convert(folder, converter, kind, out, log=draft.log, shown=shown)
-    for warning in warnings:
-        say(f"warning: the converter says: {warning}")
-    with draft.timed("load_check"):
-        loaded = check_loads(out, host.binary(LIBRARY_NAME))
-    with draft.timed("tokenizer_check"):
-        report = check_tokenizer(folder.path, out, host.binary(LIBRARY_NAME))
-    with draft.timed("logits_check"):
-        logits = check_logits(
-            folder.path, out, host.binary(LIBRARY_NAME), kind, folder.parameter_count
-        )
+    with loadable(folder) as (readable, mended):
+        for change in mended:
+            say(f"warning: {change}: the installed transformers cannot load it as it is")
+        with (
+            draft.timed("convert"),
+            task(f"Converting {folder.name} to {kind}", total=100) as shown,
+        ):
+            info, warnings = convert(readable, converter, kind, out, log=draft.log, shown=shown)
+        for warning in warnings:
+            say(f"warning: the converter says: {warning}")
+        library = host.binary(LIBRARY_NAME)
+        with draft.timed("load_check"):
+            loaded = check_loads(out, library)
+        with draft.timed("tokenizer_check"):
+            report = check_tokenizer(readable.path, out, library)
+        with draft.timed("logits_check"):
+            logits = check_logits(readable.path, out, library, kind, folder.parameter_count)
     draft.manifest.details |= {
         **header_facts(info),
         "load_check": loaded,
         "tokenizer_check": report.as_dict(),
         "logits_check": logits,
         "converter_warnings": list(warnings),
+        "mended_settings": list(mended),
     }
     out.chmod(0o444)

@@ -31,6 +31,7 @@ KEPT_LINES = 200
 KEPT_WARNINGS = 20
 
 _UNKNOWN_PRE_TOKENIZER = "BPE pre-tokenizer was not recognized"
+_UNKNOWN_TOKENIZER_CLASS = re.compile(r"Tokenizer class (\w+) does not exist")
 _PRE_TOKENIZER_HASH = re.compile(r"chkhsh:\s+([0-9a-f]{64})")
 _WARNING = re.compile(r"WARNING:[\w.-]+:\s*(?P<text>.*\w.*)")
 _PERCENT = re.compile(r"Writing:\s+(\d+)%")
@@ -179,6 +180,13 @@ def explained(error: ConversionError, lines: Iterable[str], folder: Path) -> Con
             subject=folder / "tokenizer.json",
             next_step="build with a newer llama.cpp (edgequant toolchain update, or --source); if "
             "the model was fine-tuned, take the tokenizer.json of the model it came from",
+        )
+    if found := _UNKNOWN_TOKENIZER_CLASS.search(text):
+        return ConversionError(
+            f"the installed transformers has no tokenizer class {found[1]}",
+            subject=folder / "tokenizer_config.json",
+            next_step='give the folder a tokenizer.json and "tokenizer_class": '
+            '"PreTrainedTokenizerFast"',
         )
     return error
 
