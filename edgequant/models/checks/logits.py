@@ -43,6 +43,7 @@ SPARE_KL = 1e-3
 FIRST_LAYERS = 2
 """So many are compared where the model does not fit."""
 PROMPT_TOKENS = 96
+SMALL_PARAMETERS = 20_000_000
 TIMEOUT_SECONDS = 3600.0
 MEMORY_SHARE = 0.6
 """Of what is available; the rest is for the logits and for transformers itself."""
@@ -98,6 +99,8 @@ def check_logits(
         "prompts": _prompts(gguf, library),
         "layers": layers,
         "whole": layers == blocks,
+        # Threads that wait for each other cost more than they bring where there is little to do.
+        "threads": len(os.sched_getaffinity(0)) if parameters > SMALL_PARAMETERS else 1,
     }
     with task(f"Comparing logits of {gguf.stem}"), tempfile.TemporaryDirectory() as place:
         return _compare(request, Path(place), gguf, blocks)

@@ -3,8 +3,8 @@
     python -m edgequant.models.checks.logits_hf REQUEST OUT
 
 REQUEST is a JSON object with ``folder``, ``kind`` (``f16`` or ``bf16``), ``prompts`` (lists of
-token ids), ``layers`` and ``whole`` (as :mod:`logits_llama` has them). OUT becomes an npz file with
-the same arrays twice: ``exact/...`` in 32-bit floats, and ``rounded/...`` with all matrices, and
+token ids), ``layers``, ``whole`` and ``threads`` (as :mod:`logits_llama` has them). OUT becomes an
+npz file with the same arrays twice: ``exact/...`` in 32-bit floats, and ``rounded/...`` with all matrices, and
 what is multiplied with them, rounded to ``kind``, as llama.cpp rounds them. How far these two are
 apart is how far a right conversion may be from either.
 """
@@ -26,6 +26,7 @@ def compute(request: dict[str, Any]) -> dict[str, Floats]:
     """Load the folder in 32-bit floats and evaluate every prompt, exact and rounded."""
     import torch
 
+    torch.set_num_threads(request["threads"])
     model = _load(request)
     kind = {"f16": torch.float16, "bf16": torch.bfloat16}[request["kind"]]
     answers = {f"exact/{name}": value for name, value in _run(model, request).items()}

@@ -3,8 +3,8 @@
     python -m edgequant.models.checks.logits_llama REQUEST OUT
 
 A process of its own, since llama.cpp may abort. REQUEST is a JSON object with ``gguf``,
-``library``, ``prompts`` (lists of token ids), ``layers`` (how many are looked at) and ``whole``
-(whether all of the model is computed). OUT becomes an npz file with ``layer-I`` of shape (tokens,
+``library``, ``prompts`` (lists of token ids), ``layers`` (how many are looked at), ``whole``
+(whether all of the model is computed) and ``threads``. OUT becomes an npz file with ``layer-I`` of shape (tokens,
 hidden) for every layer I and, where all is computed, ``logits`` of shape (tokens, vocabulary);
 tokens are those of all prompts in a row.
 """
@@ -57,6 +57,7 @@ def compute(request: dict[str, Any]) -> dict[str, Floats]:
     parameters = llama.llama_context_default_params()
     longest = max(map(len, prompts)) + SPARE_TOKENS
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = longest
+    parameters.n_threads = parameters.n_threads_batch = request["threads"]
     parameters.type_k = parameters.type_v = F32
     parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
     callback = llama.ggml_backend_sched_eval_callback(look)
