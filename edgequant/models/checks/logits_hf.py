@@ -5,8 +5,8 @@
 REQUEST is a JSON object with ``folder``, ``kind`` (``f16`` or ``bf16``), ``prompts`` (lists of
 token ids), ``layers``, ``whole`` and ``threads`` (as :mod:`logits_llama` has them). OUT becomes an
 npz file with the same arrays twice: ``exact/...`` in 32-bit floats, and ``rounded/...`` with all
-matrices, and what is multiplied with them, rounded to ``kind``, as llama.cpp rounds them. How far these two are
-apart is how far a right conversion may be from either.
+matrices, and what is multiplied with them, rounded to ``kind``, as llama.cpp rounds them. How
+far these two are apart is how far a right conversion may be from either.
 """
 
 from __future__ import annotations

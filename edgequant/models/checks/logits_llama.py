@@ -5,8 +5,8 @@
 A process of its own, since llama.cpp may abort. REQUEST is a JSON object with ``gguf``,
 ``library``, ``prompts`` (lists of token ids), ``layers`` (how many are looked at), ``whole``
 (whether all of the model is computed) and ``threads``. OUT becomes an npz file with ``layer-I`` of
-shape (tokens, hidden) for every layer I and, where all is computed, ``logits`` of shape (tokens, vocabulary);
-tokens are those of all prompts in a row.
+shape (tokens, hidden) for every layer I and, where all is computed, ``logits`` of
+shape (tokens, vocabulary); tokens are those of all prompts in a row.
 """
 
 from __future__ import annotations
