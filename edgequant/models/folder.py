@@ -5,20 +5,18 @@ All of this is checked before anything slow starts, and without importing torch.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from typing import Any
 
 from edgequant.core.errors import ModelFolderError
-from edgequant.core.fields import Count
 from edgequant.core.hashing import sha256_file
-from edgequant.core.json_file import parse_json, read_json
+from edgequant.core.json_file import read_json
 from edgequant.core.progress import task
+from edgequant.models.checks.config import check_config
+from edgequant.models.checks.safetensors import StoredTensor, read_header
 from edgequant.models.tokenizer_files import read_tokenizer_files
 
 TOKENIZER_FILES = (
@@ -40,26 +38,10 @@ INPUT_SUFFIXES = (
 """Whatever the converter may read beside the weights; a file of another kind does not change its
 output."""
 
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+SAFETENSORS_INDEX = "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-MAX_SAFETENSORS_HEADER_BYTES = 100 << 20
-MAX_DIMENSIONS = 8
-
-
-class _Tensor(BaseModel):
-    """One entry of a safetensors header."""
-
-    model_config = ConfigDict(strict=True)
-
-    dtype: str
-    shape: Annotated[list[Count], Field(max_length=MAX_DIMENSIONS)]
-    data_offsets: Annotated[list[Count], Field(min_length=2, max_length=2)]
-
-    @property
-    def numbers(self) -> int:
-        return math.prod(self.shape)
-
-
-_HEADER = TypeAdapter(dict[str, _Tensor])
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 
 
 @dataclass(frozen=True)
@@ -90,21 +72,31 @@ def check_model_folder(path: Path) -> ModelFolder:
     if not path.is_dir():
         raise _not_a_folder(path)
     path = _snapshot_of(path.resolve())
+    _check_links(path)
+    _check_not_adapter(path)
     config = _config(path)
     _check_tokenizer(path)
     weights = _weights(path)
-    headers = [_safetensors_header(file) for file in weights if file.suffix == ".safetensors"]
+    headers = {file: read_header(file) for file in weights if file.suffix == ".safetensors"}
+    architecture = _architecture(config, path)
+    _check_indexed(path / SAFETENSORS_INDEX, headers)
+    try:
+        check_config(config, architecture, _by_name(headers))
+    except ModelFolderError as error:
+        raise ModelFolderError(error.cause, subject=path, next_step=error.next_step) from None
     dtype = config.get("torch_dtype") or config.get("dtype") or ""
     if not isinstance(dtype, str) or not dtype:
-        dtype = _dtype_of(headers)
+        dtype = _dtype_of(headers.values())
     if headers:
-        parameters = sum(tensor.numbers for header in headers for tensor in header.values())
+        parameters = sum(
+            tensor.numbers for header in headers.values() for tensor in header.values()
+        )
     else:
         parameters = sum(file.stat().st_size for file in weights) // 2
     return ModelFolder(
         path=path,
         name=model_name(path),
-        architecture=_architecture(config, path),
+        architecture=architecture,
         dtype=dtype.removeprefix("torch."),
         weights=tuple(weights),
         parameter_count=parameters,
@@ -185,6 +177,8 @@ def _snapshot_of(path: Path) -> Path:
 
 
 def _not_a_folder(path: Path) -> ModelFolderError:
+    if path.is_symlink() and not path.exists():
+        return _dangling(path)
     if path.exists():
         return ModelFolderError(
             "is a file, not a Hugging Face model folder",
@@ -200,6 +194,38 @@ def _not_a_folder(path: Path) -> ModelFolderError:
         )
     return ModelFolderError(
         "no such folder", subject=path, next_step="give the folder that holds config.json"
+    )
+
+
+def _dangling(path: Path) -> ModelFolderError:
+    return ModelFolderError(
+        f"is a link to {path.readlink()}, which is not there",
+        subject=path,
+        next_step="download the model again, or mend the link",
+    )
+
+
+def _check_links(path: Path) -> None:
+    """A link to nothing looks like a file that is not there; the cause is another."""
+    for file in sorted(path.iterdir()):
+        read = file.suffix in (*INPUT_SUFFIXES, *WEIGHT_SUFFIXES)
+        if read and file.is_symlink() and not file.exists():
+            raise _dangling(file)
+
+
+def _check_not_adapter(path: Path) -> None:
+    if not (path / "adapter_config.json").is_file() or any(path.glob("model*.safetensors")):
+        return
+    try:
+        base = read_json(path / "adapter_config.json")["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    raise ModelFolderError(
+        "is an adapter" + (f" of {base}" if isinstance(base, str) and base else "") + ", not a "
+        "model: its weights are changes to another model's",
+        subject=path,
+        next_step="merge it into that model first (peft: merge_and_unload, save_pretrained), then "
+        "give the merged folder",
     )
 
 
@@ -246,7 +272,7 @@ def _check_tokenizer(path: Path) -> None:
 def _weights(path: Path) -> list[Path]:
     """The files the converter will read: safetensors where there are any."""
     for pattern, index_name in (
-        ("model*.safetensors", "model.safetensors.index.json"),
+        ("model*.safetensors", SAFETENSORS_INDEX),
         ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
     ):
         files = {file.name: file for file in path.glob(pattern) if file.is_file()}
@@ -254,6 +280,7 @@ def _weights(path: Path) -> list[Path]:
         if index.is_file():
             _check_shards(index, files)
         if files:
+            _check_no_part_alone(path, files)
             for file in files.values():
                 _check_not_pointer(file)
             return [files[name] for name in sorted(files)]
@@ -279,6 +306,60 @@ def _check_shards(index: Path, files: dict[str, Path]) -> None:
         )
 
 
+def _check_no_part_alone(path: Path, files: Mapping[str, Path]) -> None:
+    """A file's name may say that there are more, with an index or without one."""
+    for name in files:
+        if (part := _SHARD.fullmatch(name)) is None:
+            continue
+        count = int(part["count"])
+        siblings = [
+            found
+            for other in files
+            if (found := _SHARD.fullmatch(other)) is not None
+            and (found["stem"], found["count"]) == (part["stem"], part["count"])
+        ]
+        there = {int(found["number"]) for found in siblings} & set(range(1, count + 1))
+        if len(there) < count:
+            gone = [number for number in range(1, count + 1) if number not in there]
+            raise ModelFolderError(
+                f"{len(gone)} of {count} weight files are missing beside {name}: number "
+                + ", ".join(map(str, gone[:5]))
+                + (" ..." if len(gone) > 5 else ""),
+                subject=path,
+                next_step="download the missing files",
+            )
+
+
+def _check_indexed(index: Path, headers: Mapping[Path, Mapping[str, StoredTensor]]) -> None:
+    """Every tensor that the index names is in the file that it names."""
+    if not index.is_file() or not headers:
+        return
+    names = {file.name: header for file, header in headers.items()}
+    for tensor, shard in read_json(index)["weight_map"].items():
+        if tensor not in names.get(shard, ()):
+            raise ModelFolderError(
+                f"names {tensor} in {shard}, which has no such tensor",
+                subject=index,
+                next_step="download this index and the weights again, of one revision",
+            )
+
+
+def _by_name(
+    headers: Mapping[Path, Mapping[str, StoredTensor]],
+) -> dict[str, tuple[Path, StoredTensor]]:
+    found: dict[str, tuple[Path, StoredTensor]] = {}
+    for file, header in headers.items():
+        for name, tensor in header.items():
+            if name in found:
+                raise ModelFolderError(
+                    f"has {name}, which {found[name][0].name} has too",
+                    subject=file,
+                    next_step="keep the files of one model only",
+                )
+            found[name] = (file, tensor)
+    return found
+
+
 def _check_not_pointer(file: Path) -> None:
     with file.open("rb") as stream:
         if stream.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -289,33 +370,7 @@ def _check_not_pointer(file: Path) -> None:
             )
 
 
-def _safetensors_header(file: Path) -> dict[str, _Tensor]:
-    """Name to dtype, shape and place of every tensor; checks that the file is whole."""
-    size = file.stat().st_size
-    damaged = ModelFolderError(
-        "is truncated or damaged", subject=file, next_step="download this file again"
-    )
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
-            raise damaged
-        try:
-            header = parse_json(stream.read(length))
-            header.pop("__metadata__", None)
-            tensors = _HEADER.validate_python(header)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise damaged from error
-    end = max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
-    if size != 8 + length + end:
-        raise ModelFolderError(
-            f"is truncated or damaged: {size} bytes where its header tells of {8 + length + end}",
-            subject=file,
-            next_step="download this file again",
-        )
-    return tensors
-
-
-def _dtype_of(headers: list[dict[str, _Tensor]]) -> str:
+def _dtype_of(headers: Iterable[Mapping[str, StoredTensor]]) -> str:
     """The torch name of the type that most numbers have."""
     counts: dict[str, int] = {}
     for header in headers:

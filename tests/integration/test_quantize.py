@@ -33,7 +33,7 @@ from edgequant.models.steps.convert import CONVERTER_PACKAGES
 from edgequant.models.types import QUANTIZATIONS
 from edgequant.models.variant import variants_of_types
 from tests.models.gguf_writer import write_split
-from tests.models.hf_folder import drop_tensor, write_llama_folder
+from tests.models.hf_folder import write_llama_folder
 
 pytestmark = [
     pytest.mark.integration,
@@ -205,22 +205,16 @@ def test_a_model_trained_further_gives_other_files_by_its_relative_path(
 
 
 def test_a_file_that_llama_cpp_cannot_load_ends_the_conversion(
-    tiny: Path, tmp_path: Path, host_build: Any
+    tiny: Path, tmp_path: Path, host_build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(tiny, broken)
     config = json.loads((broken / "config.json").read_text())
-    # The weights have 512: whole files, the tokenizers agree, and llama.cpp refuses the shapes.
+    # The weights have 512, which no comparison of shapes tells here, as for an architecture whose
+    # shapes are its own: whole files, and llama.cpp refuses them.
+    monkeypatch.setattr("edgequant.models.folder.check_config", lambda *_: None)
     (broken / "config.json").write_text(json.dumps({**config, "intermediate_size": 1024}))
     with pytest.raises(ConversionError, match=r"cannot load the converted file: .*wrong shape"):
-        quantize(broken, ["Q8_0"], host=host_build, store=Store(tmp_path / "store"))
-
-
-def test_a_missing_tensor_ends_the_conversion(tiny: Path, tmp_path: Path, host_build: Any) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny, broken)
-    drop_tensor(broken / "model.safetensors", "model.layers.0.mlp.down_proj.weight")
-    with pytest.raises(ConversionError, match=r"cannot load the converted file: .*ffn_down"):
         quantize(broken, ["Q8_0"], host=host_build, store=Store(tmp_path / "store"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,20 @@ def test_a_part_that_belongs_to_another_model_is_named(tmp_path: Path) -> None:
     first = write(tmp_path / "m-00001-of-00002.gguf", split__count=2, split__no=0)
     write(tmp_path / "m-00002-of-00002.gguf", split__count=3, split__no=1)
     with pytest.raises(GgufError, match="calls itself part 1 of 3"):
+        take_in({"x": first}, name="mine", store=Store(tmp_path / "s"))
+
+
+def test_parts_hold_as_many_tensors_as_the_first_one_tells(tmp_path: Path) -> None:
+    tensors: dict[str, Any] = {"split__count": 2, "split__tensors__count": 5}
+    first = write(tmp_path / "m-00001-of-00002.gguf", split__no=0, **tensors)
+    write(tmp_path / "m-00002-of-00002.gguf", split__no=1, **tensors)
+    with pytest.raises(GgufError, match="tells of 5 tensors in all parts, and they hold 4"):
+        take_in({"x": first}, name="mine", store=Store(tmp_path / "s"))
+
+
+def test_a_part_alone_names_those_that_are_missing(tmp_path: Path) -> None:
+    first = write(tmp_path / "m-00001-of-00003.gguf", split__count=3, split__no=0)
+    with pytest.raises(GgufError, match=r"one of 3 parts, and 2 are missing: m-00002.*m-00003"):
         take_in({"x": first}, name="mine", store=Store(tmp_path / "s"))
 
 

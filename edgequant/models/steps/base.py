@@ -1,10 +1,16 @@
-"""The 16-bit file that every variant is made from: converted, loaded once, tokenizer compared."""
+"""The 16-bit file that every variant is made from: converted, loaded once, compared.
+
+Compared with the folder are the tokens that both tokenizers make, and the logits of a few prompts.
+"""
 
 from __future__ import annotations
 
 from edgequant.core.artefact import ArtefactDraft, Recipe
 from edgequant.core.disk import require_space
-from edgequant.core.progress import task
+from edgequant.core.progress import say, task
+from edgequant.models.checks.logits import CHECK_VERSION as LOGITS_CHECK_VERSION
+from edgequant.models.checks.logits import check_logits
+from edgequant.models.checks.tokenizer_folder import loadable
 from edgequant.models.folder import ModelFolder, hash_inputs
 from edgequant.models.load_check import CHECK_VERSION as LOAD_CHECK_VERSION
 from edgequant.models.load_check import check_loads
@@ -41,6 +47,7 @@ def base_recipe(folder: ModelFolder, output_type: OutputType, host: HostBuild) -
         "llama_cpp_commit": host.llama_cpp_commit,
         "load_check": LOAD_CHECK_VERSION,
         "tokenizer_check": CHECK_VERSION,
+        "logits_check": LOGITS_CHECK_VERSION,
     }
     return Recipe(STAGE, inputs, parameters, host.llama_cpp_commit)
 
@@ -52,7 +59,8 @@ def make_base(
 
     Raises:
         ToolMissingError: the converter's Python packages are missing.
-        ConversionError: the converter failed, or llama.cpp cannot use what it wrote.
+        ConversionError: the converter failed, or llama.cpp cannot use what it wrote, or computes
+            something else with it.
         TokenizerMismatchError: the GGUF's tokenizer is not the folder's.
         DiskFullError: too little space.
     """
@@ -61,18 +69,29 @@ def make_base(
     needed = folder.parameter_count * 2 + SPARE_BYTES
     require_space(draft.folder, needed, f"converting {folder.name}")
     out = draft.folder / f"{folder.name}-{kind.upper()}.gguf"
-    with (
-        draft.timed("convert"),
-        task(f"Converting {folder.name} to {kind}", total=100) as shown,
-    ):
-        info = convert(folder, converter, kind, out, log=draft.log, shown=shown)
-    with draft.timed("load_check"):
-        loaded = check_loads(out, host.binary(LIBRARY_NAME))
-    with draft.timed("tokenizer_check"):
-        report = check_tokenizer(folder.path, out, host.binary(LIBRARY_NAME))
+    with loadable(folder) as (readable, mended):
+        for change in mended:
+            say(f"warning: {change}: the installed transformers cannot load it as it is")
+        with (
+            draft.timed("convert"),
+            task(f"Converting {folder.name} to {kind}", total=100) as shown,
+        ):
+            info, warnings = convert(readable, converter, kind, out, log=draft.log, shown=shown)
+        for warning in warnings:
+            say(f"warning: the converter says: {warning}")
+        library = host.binary(LIBRARY_NAME)
+        with draft.timed("load_check"):
+            loaded = check_loads(out, library)
+        with draft.timed("tokenizer_check"):
+            report = check_tokenizer(readable.path, out, library)
+        with draft.timed("logits_check"):
+            logits = check_logits(readable.path, out, library, kind, folder.parameter_count)
     draft.manifest.details |= {
         **header_facts(info),
         "load_check": loaded,
         "tokenizer_check": report.as_dict(),
+        "logits_check": logits,
+        "converter_warnings": list(warnings),
+        "mended_settings": list(mended),
     }
     out.chmod(0o444)

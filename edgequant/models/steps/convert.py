@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from edgequant.core.disk import filled_up, no_space_left
 from edgequant.core.errors import (
@@ -28,10 +28,20 @@ CONVERTER = "convert_hf_to_gguf.py"
 CONVERTER_PACKAGES = ("torch", "transformers", "sentencepiece", "safetensors", "google.protobuf")
 INSTALL_COMMAND = f"{sys.executable} -m pip install 'edgequant[convert]'"
 KEPT_LINES = 200
+KEPT_WARNINGS = 20
 
 _UNKNOWN_PRE_TOKENIZER = "BPE pre-tokenizer was not recognized"
+_UNKNOWN_TOKENIZER_CLASS = re.compile(r"Tokenizer class (\w+) does not exist")
 _PRE_TOKENIZER_HASH = re.compile(r"chkhsh:\s+([0-9a-f]{64})")
+_WARNING = re.compile(r"WARNING:[\w.-]+:\s*(?P<text>.*\w.*)")
 _PERCENT = re.compile(r"Writing:\s+(\d+)%")
+
+
+class Converted(NamedTuple):
+    """What the converter wrote, and what it warned of, each warning once."""
+
+    info: GgufInfo
+    warnings: tuple[str, ...]
 
 
 def resolve_output_type(wanted: OutputType, dtype: str) -> Literal["f16", "bf16"]:
@@ -106,7 +116,7 @@ def convert(
     *,
     log: Path,
     shown: Task | None = None,
-) -> GgufInfo:
+) -> Converted:
     """Run the converter; ``out`` is whole when this returns.
 
     Args:
@@ -124,9 +134,12 @@ def convert(
     """
 
     lines: deque[str] = deque(maxlen=KEPT_LINES)
+    warnings: dict[str, None] = {}
 
     def on_line(line: str) -> None:
         lines.append(line)
+        if (said := _WARNING.match(line)) and len(warnings) < KEPT_WARNINGS:
+            warnings[said["text"].strip()] = None
         if shown is not None and (found := _PERCENT.search(line)):
             shown.update(float(found[1]))
 
@@ -153,7 +166,7 @@ def convert(
         if filled_up(error, out.parent):
             raise no_space_left(out.parent, "converting") from error
         raise explained(error, lines, folder.path) from error
-    return read_gguf(out)
+    return Converted(read_gguf(out), tuple(warnings))
 
 
 def explained(error: ConversionError, lines: Iterable[str], folder: Path) -> ConversionError:
@@ -167,6 +180,13 @@ def explained(error: ConversionError, lines: Iterable[str], folder: Path) -> Con
             subject=folder / "tokenizer.json",
             next_step="build with a newer llama.cpp (edgequant toolchain update, or --source); if "
             "the model was fine-tuned, take the tokenizer.json of the model it came from",
+        )
+    if found := _UNKNOWN_TOKENIZER_CLASS.search(text):
+        return ConversionError(
+            f"the installed transformers has no tokenizer class {found[1]}",
+            subject=folder / "tokenizer_config.json",
+            next_step='give the folder a tokenizer.json and "tokenizer_class": '
+            '"PreTrainedTokenizerFast"',
         )
     return error
 

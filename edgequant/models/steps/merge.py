@@ -82,14 +82,23 @@ def find_parts(path: Path) -> SplitModel | None:
             next_step="put all parts into one folder",
         )
     parts = tuple(path.parent / name for name in names)
-    for number, part in enumerate(parts):
-        found = read_gguf(part).metadata
+    headers = [read_gguf(part) for part in parts]
+    for number, (part, header) in enumerate(zip(parts, headers, strict=True)):
+        found = header.metadata
         if (found.get("split.no"), found.get("split.count")) != (number, count):
             raise GgufError(
                 f"calls itself part {found.get('split.no')} of {found.get('split.count')}",
                 subject=part,
                 next_step="see that all parts are of one model",
             )
+    held = sum(len(header.tensors) for header in headers)
+    told = headers[0].metadata.get("split.tensors.count", held)
+    if told != held:
+        raise GgufError(
+            f"tells of {told} tensors in all parts, and they hold {held}",
+            subject=parts[0],
+            next_step="see that all parts are of one model, and whole",
+        )
     return SplitModel(named["stem"], parts)
 
 

@@ -24,6 +24,7 @@ from edgequant.models.steps.convert import (
     resolve_output_type,
     supported_architectures,
 )
+from tests.models.gguf_writer import gguf
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -110,3 +111,24 @@ def test_an_unknown_pre_tokenizer_is_one_clear_message(tmp_path: Path) -> None:
     assert "--source" in error.next_step
     other = ConversionError("another reason")
     assert explained(other, ["x"], tmp_path) is other
+
+
+def test_warnings_come_out_once_each(tree: Path) -> None:
+    converter = tree / "convert_hf_to_gguf.py"
+    converter.write_text(
+        "import logging, sys; logging.basicConfig()\n"
+        "log = logging.getLogger('hf-to-gguf')\n"
+        "for text in ('**', 'Unknown RoPE type: x', 'Unknown RoPE type: x'): log.warning(text)\n"
+        f"open(sys.argv[3], 'wb').write({gguf({'general.architecture': 'llama'})!r})\n"
+    )
+    made = convert(folder(tree), converter, "f16", tree / "out.gguf", log=tree / "log")
+    assert made.warnings == ("Unknown RoPE type: x",)
+    assert made.info.architecture == "llama"
+
+
+def test_an_unknown_tokenizer_class_is_named(tmp_path: Path) -> None:
+    lines = [
+        "ValueError: Tokenizer class OddTokenizer does not exist or is not currently imported."
+    ]
+    found = explained(ConversionError("Traceback"), lines, tmp_path)
+    assert found.cause == "the installed transformers has no tokenizer class OddTokenizer"

@@ -1,0 +1,82 @@
+"""The headers of safetensors files; nothing that they claim is trusted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from edgequant.core.errors import ModelFolderError
+from edgequant.core.fields import Count
+from edgequant.core.json_file import parse_json
+
+MAX_HEADER_BYTES = 100 << 20
+MAX_DIMENSIONS = 8
+COMPARED_BYTES = 1 << 20
+
+
+class StoredTensor(BaseModel):
+    """One entry of a safetensors header."""
+
+    model_config = ConfigDict(strict=True)
+
+    dtype: str
+    shape: Annotated[list[Count], Field(max_length=MAX_DIMENSIONS)]
+    data_offsets: Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
+
+_HEADER = TypeAdapter(dict[str, StoredTensor])
+
+
+def read_header(file: Path) -> dict[str, StoredTensor]:
+    """Name to dtype, shape and place of every tensor.
+
+    Raises:
+        ModelFolderError: the file is not as long as its header says, or has none.
+    """
+    size = file.stat().st_size
+    damaged = ModelFolderError(
+        "is truncated or damaged", subject=file, next_step="download this file again"
+    )
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            raise damaged
+        try:
+            header = parse_json(stream.read(length))
+            header.pop("__metadata__", None)
+            tensors = _HEADER.validate_python(header)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise damaged from error
+    end = max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
+    if size != 8 + length + end:
+        raise ModelFolderError(
+            f"is truncated or damaged: {size} bytes where its header tells of {8 + length + end}",
+            subject=file,
+            next_step="download this file again",
+        )
+    return tensors
+
+
+def same_data(one: tuple[Path, StoredTensor], other: tuple[Path, StoredTensor]) -> bool:
+    """Whether two tensors have the same type, shape and bytes; both headers were read before."""
+    (a_file, a), (b_file, b) = one, other
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    left = a.data_offsets[1] - a.data_offsets[0]
+    with a_file.open("rb") as a_stream, b_file.open("rb") as b_stream:
+        for stream, tensor in ((a_stream, a), (b_stream, b)):
+            length = int.from_bytes(stream.read(8), "little")
+            stream.seek(8 + length + tensor.data_offsets[0])
+        while left > 0:
+            size = min(left, COMPARED_BYTES)
+            if a_stream.read(size) != b_stream.read(size):
+                return False
+            left -= size
+    return True
