@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import accumulate, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgequant.answers.strategies.registry import base_name, strategies, strateg
 from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import check_table, records
-from edgequant.matching.graders.grader import Grader
+from edgequant.matching.graders.grader import Grader, readings_by_token
 from edgequant.matching.graders.registry import INTEGER, by_role
 
 if TYPE_CHECKING:
@@ -224,8 +224,8 @@ class _Verdicts:
     readable: bool
 
 
-def _token_ends(row: Mapping[str, Any], where: str) -> Integers:
-    """Where in the text each token ends; a stop text may have cut the last ones off."""
+def _token_ends(row: Mapping[str, Any], where: str) -> list[int]:
+    """Where each token ends: behind the text for those that a stop text cut off."""
     pieces, text = row["token_texts"], row["text"]
     if len(pieces) != len(row["token_ids"]):
         raise DataFrameError(
@@ -234,8 +234,7 @@ def _token_ends(row: Mapping[str, Any], where: str) -> Integers:
     if not "".join(pieces).startswith(text):
         raise DataFrameError(f"{where}: the token_texts joined are not the text")
     _check_counts(row, where)
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    return np.minimum(ends, len(text))
+    return list(accumulate(len(piece) for piece in pieces))
 
 
 def _check_counts(row: Mapping[str, Any], where: str) -> None:
@@ -249,17 +248,14 @@ def _check_counts(row: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _verdicts(grader: Grader, text: str, ends: Integers, expected: str) -> _Verdicts:
-    readings = grader.readings(text)
-    tokens = np.searchsorted(ends, [reading.end for reading in readings], side="left") + 1
+def _verdicts(grader: Grader, text: str, ends: Sequence[int], expected: str) -> _Verdicts:
+    readings = readings_by_token(grader.readings(text), ends)
     turns: list[int] = []
     right = False
-    for place, (reading, token) in enumerate(zip(readings, tokens, strict=True)):
-        if place + 1 < len(readings) and tokens[place + 1] == token:
-            continue  # The same token overwrites it.
+    for reading in readings:
         now_right = reading.value is not None and grader.agrees(reading.value, expected)
         if now_right != right:
-            turns.append(int(token))
+            turns.append(reading.end)
             right = now_right
     return _Verdicts(tuple(turns), bool(readings) and readings[-1].value is not None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -175,7 +174,6 @@ def paired_counts(
     return (first & ~second).sum(axis=0), (second & ~first).sum(axis=0)
 
 
-def bonferroni_level(comparisons: Sequence[object] | int) -> float:
+def bonferroni_level(intervals: int) -> float:
     """The level at which so many intervals hold all at once with 95 %."""
-    count = comparisons if isinstance(comparisons, int) else len(comparisons)
-    return 1 - (1 - LEVEL) / max(count, 1)
+    return 1 - (1 - LEVEL) / max(intervals, 1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 
@@ -53,25 +52,22 @@ def value_at(readings: Sequence[Reading], characters: int) -> str | None:
     return readings[index - 1].value if index else None
 
 
-def readings_by_token(readings: Iterable[Reading], pieces: Sequence[str]) -> list[Reading]:
+def readings_by_token(readings: Iterable[Reading], ends: Sequence[int]) -> list[Reading]:
     """The same readings with ``end`` counted in tokens.
 
     Args:
         readings: those of a text.
-        pieces: what each token adds to that text, in order.
+        ends: how many characters there are with each token, in order; never falling.
 
     Returns:
         Readings with strictly rising ends: the first ``end`` tokens are enough for ``value``.
     """
-    ends = list(accumulate(len(piece) for piece in pieces))
     by_token: list[Reading] = []
-    token = 0
     for reading in readings:
-        while ends[token] < reading.end:
-            token += 1
-        if by_token and by_token[-1].end == token + 1:
-            by_token.pop()
-        by_token.append(Reading(token + 1, reading.value))
+        tokens = bisect_left(ends, reading.end) + 1
+        if by_token and by_token[-1].end == tokens:
+            by_token.pop()  # The same token overwrites it.
+        by_token.append(Reading(tokens, reading.value))
     return by_token
 
 
