@@ -256,7 +256,7 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(
     assert not (out / "manifest.json").exists()
     experiment, loaded = load_experiment(str(path))
     result = sweep(experiment, loaded, out)
-    assert set(result.matched.matched["n"]) == {QUESTIONS + 40}
+    assert set(result.matched.scores["n"]) == {QUESTIONS + 40}
 
 
 def never_asked(folder: Path) -> Path:
