@@ -152,9 +152,11 @@ def run_quantize(
         QuantizationError: it failed; the message says why.
         DiskFullError: too little space.
     """
-    given = list(options)
+    given, where = list(options), None
     if source.importance is not None:
-        given += ["--imatrix", source.importance.path]
+        # Its path is written into the file: a bare name is the same everywhere.
+        given += ["--imatrix", source.importance.path.name]
+        where = source.importance.path.parent
 
     def on_line(line: str) -> None:
         lines.append(line)
@@ -172,6 +174,7 @@ def run_quantize(
             error=QuantizationError,
             what=f"quantizing to {quantization}",
             env=environment,
+            cwd=where,
             on_line=on_line,
         )
     except QuantizationError as error:

@@ -21,7 +21,10 @@ from edgequant.models.types import ALIASES, QUANTIZATIONS, canonical_type
 ENTRY_POINTS = "edgequant.steps"
 """Group of entry points; each names a class of a package's own, made with the word's argument."""
 WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
-OWN: Mapping[str, tuple[str, str]] = {}
+OWN: Mapping[str, tuple[str, str]] = {
+    "imatrix": ("edgequant.models.steps.imatrix", "Imatrix"),
+    "mix": ("edgequant.models.steps.mix", "Mix"),
+}
 """Word to module and class of our own steps, imported when they are asked for."""
 PATH_ARGUMENT = "path_argument"
 """Attribute of a step's class: its argument is a path, relative ones start at the file it is in."""
