@@ -24,6 +24,8 @@ from edgequant.models.formats.types import tensor_types, type_numbers
 
 SCALED_AT_ONCE = 256
 """Columns whose scales are chosen together, where blocks are shorter: scales stay up to date."""
+UPDATED_AT_ONCE = 32
+"""Columns after which all later ones are brought up to date, in one product of matrices."""
 DAMPING = 0.01
 SWEEPS = 4
 
@@ -97,8 +99,7 @@ def compensated(
     size = max(kind.block_elements, SCALED_AT_ONCE // kind.block_elements * kind.block_elements)
     left = values.astype(np.float32).copy()
     parts: list[Rounded] = []
-    for start in range(0, left.shape[1], size):
-        block = slice(start, min(start + size, left.shape[1]))
+    for block in _slices(left.shape[1], size):
         part, errors = _block(left[:, block], upper[block, block], type, quantizer, weights[block])
         left[:, block.stop :] -= errors @ upper[block, block.stop :]
         parts.append(part)
@@ -121,13 +122,20 @@ def _block(
     left = values.T.copy()
     codes = np.empty(left.shape, dtype=np.uint8)
     errors = np.empty_like(left)
-    for column in range(len(left)):
-        codes[column] = levels.nearest(column, left[column])
-        own = levels.at(column, codes[column])
-        errors[column] = (left[column] - own) / upper[column, column]
-        left[column + 1 :] -= np.outer(upper[column, column + 1 :], errors[column])
+    for few in _slices(len(left), UPDATED_AT_ONCE):
+        for column in range(few.start, few.stop):
+            codes[column] = levels.nearest(column, left[column])
+            own = levels.at(column, codes[column])
+            errors[column] = (left[column] - own) / upper[column, column]
+            later = slice(column + 1, few.stop)
+            left[later] -= np.outer(upper[column, later], errors[column])
+        left[few.stop :] -= upper[few, few.stop :].T @ errors[few]
     data = write_codes(data, type, codes.T)
     return Rounded(data, quantizer.dequantize(data, type, values.shape[1])), errors.T
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 class Levels:
@@ -181,15 +189,13 @@ def refined(
     target = values.T.astype(np.float32)
     codes = np.empty(now.shape, dtype=np.uint8)
     for _ in range(sweeps):
-        # pull[i] = sum over j of H[j, i] / H[i, i] * (w[j] - q[j]), held up to date.
-        pull = scaled.T @ (target - now)
-        for column in range(len(now)):
-            wanted = now[column] + pull[column]
-            codes[column] = levels.nearest(column, wanted)
-            change = levels.at(column, codes[column]) - now[column]
-            moved = np.flatnonzero(change)
-            if moved.size:
-                pull[:, moved] -= np.outer(scaled[column], change[moved])
-                now[column, moved] += change[moved]
+        for few in _slices(len(now), UPDATED_AT_ONCE):
+            # pull[i] = sum over j of H[j, i] / H[i, i] * (w[j] - q[j]), held up to date.
+            pull = scaled[:, few].T @ (target - now)
+            for place, column in enumerate(range(few.start, few.stop)):
+                codes[column] = levels.nearest(column, now[column] + pull[place])
+                change = levels.at(column, codes[column]) - now[column]
+                pull[place + 1 :] -= np.outer(scaled[column, few][place + 1 :], change)
+                now[column] += change
     data = write_codes(start.data, type, codes.T)
     return Rounded(data, quantizer.dequantize(data, type, values.shape[1]))
