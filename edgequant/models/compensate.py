@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from edgequant.models.formats.codes import CODED, code_bits, write_codes
+from edgequant.models.formats.codes import CODED, Codes, code_bits, write_codes
 from edgequant.models.formats.quantizer import Bytes, Floats, Quantizer
 from edgequant.models.formats.types import tensor_types, type_numbers
 
@@ -147,7 +147,9 @@ class Levels:
         self._linear = not type.startswith("IQ")
         wanted = (0, 1) if self._linear else range(count)
         found = [
-            quantizer.dequantize(write_codes(data, type, np.uint8(code)), type, columns).T
+            quantizer.dequantize(
+                write_codes(data, type, np.full(1, code, np.uint8)), type, columns
+            ).T
             for code in wanted
         ]
         # Shape (columns, rows): a column at a time is asked for.
@@ -158,15 +160,17 @@ class Levels:
                 1, self._step, out=np.zeros_like(self._step), where=self._step != 0
             )
 
-    def nearest(self, column: int, values: Floats) -> npt.NDArray[np.uint8]:
+    def nearest(self, column: int, values: Floats) -> Codes:
         """The code nearest to each row's value in a column."""
         if self._linear:
             steps = (values - self._levels[0][column]) * self._inverse[column]
-            return np.clip(np.rint(steps), 0, self._last).astype(np.uint8)
-        distances = [np.abs(values - level[column]) for level in self._levels]
-        return np.argmin(distances, axis=0).astype(np.uint8)
+            codes = np.clip(np.rint(steps), 0, self._last)
+        else:
+            codes = np.argmin([np.abs(values - level[column]) for level in self._levels], axis=0)
+        found: Codes = codes.astype(np.uint8)
+        return found
 
-    def at(self, column: int, codes: npt.NDArray[np.uint8]) -> Floats:
+    def at(self, column: int, codes: Codes) -> Floats:
         """What codes stand for in a column."""
         if self._linear:
             found: Floats = self._levels[0][column] + codes * self._step[column]
