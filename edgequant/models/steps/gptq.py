@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from edgequant.core.artefact import ArtefactDraft, Recipe
 from edgequant.core.disk import require_space
 from edgequant.core.errors import QuantizationError
 from edgequant.core.progress import Task, task
-from edgequant.models.activations import Sums, hessians
+from edgequant.models.activations import Sums
 from edgequant.models.compensate import (
     DAMPING,
     SWEEPS,
@@ -26,6 +26,7 @@ from edgequant.models.formats.quantizer import Bytes, Floats, Quantizer
 from edgequant.models.formats.rewrite import NewTensor, read_tensor, rewrite
 from edgequant.models.formats.types import file_type_numbers
 from edgequant.models.model_file import ModelFile
+from edgequant.models.products import in_layer_order, products_of
 from edgequant.models.sensitivity import bytes_in
 from edgequant.models.steps.mix import most_stored_file_type
 from edgequant.models.steps.registry import canonical_step, step_named, stores_weights
@@ -35,8 +36,6 @@ from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 # Raise it when a change here makes other files from the same inputs.
 RECIPE = 1
 WORD = "gptq"
-HESSIAN_BYTES = 1 << 30
-"""Sums of products held at once, about: more weights take another evaluation."""
 NOT_ROUNDED = frozenset({"F32", "F16", "BF16"})
 
 
@@ -145,16 +144,13 @@ class _Work:
         """Every weight; the relative error of each one's output, where it has any."""
         errors: dict[str, float] = {}
         rounded = [name for name, type in self._types.items() if type not in NOT_ROUNDED]
-        # An embedding that is the output matrix too has the last product: with the first weights,
-        # it would have them evaluate all of the model.
-        order = sorted(rounded, key=lambda name: (not name.startswith("blk."), _layer(name)))
-        for names in _batches([self._tensors[name] for name in order]):
-            sums = hessians(self._source.path, self._library, self._passages, names)
-            for name in names:
-                found = self._round(name, sums.get(name))
-                if found is not None:
-                    errors[name] = found
-                shown.advance()
+        order = in_layer_order(rounded)
+        found = products_of(self._source.header, self._library, self._passages, order)
+        for name, sums in found:
+            error = self._round(name, sums)
+            if error is not None:
+                errors[name] = error
+            shown.advance()
         for name in self._types.keys() - set(order):
             self._round(name, None)
             shown.advance()
@@ -193,24 +189,3 @@ class _Work:
     def _weights(self, name: str, expert: int) -> Floats | None:
         found = self._importance.get(name)
         return None if found is None else found[expert % len(found)]
-
-
-def _layer(name: str) -> int:
-    number = name.split(".")[1] if name.startswith("blk.") else ""
-    return int(number) if number.isdigit() else -1
-
-
-def _batches(tensors: Sequence[Tensor]) -> Iterator[list[str]]:
-    """Weights in order, so many at once as their sums of products fit."""
-    names: list[str] = []
-    held = 0
-    for tensor in tensors:
-        experts = tensor.shape[2] if len(tensor.shape) > 2 else 1
-        needed = 8 * tensor.shape[0] ** 2 * experts
-        if names and held + needed > HESSIAN_BYTES:
-            yield names
-            names, held = [], 0
-        names.append(tensor.name)
-        held += needed
-    if names:
-        yield names
