@@ -222,7 +222,10 @@ def write_types(
         return NewTensor(type, weights.tensors[name].shape, read)
 
     replaced = {name: new(name, type) for name, type in types.items()}
-    metadata = {"general.file_type": _file_type(info, types), "general.quantization_version": 2}
+    metadata = {
+        "general.file_type": most_stored_file_type(info, types),
+        "general.quantization_version": 2,
+    }
 
     def on_tensor(name: str) -> None:
         if name in types:
@@ -231,7 +234,7 @@ def write_types(
     return rewrite(info.path, out, replaced=replaced, metadata=metadata, on_tensor=on_tensor)
 
 
-def _file_type(info: GgufInfo, types: Mapping[str, str]) -> int:
+def most_stored_file_type(info: GgufInfo, types: Mapping[str, str]) -> int:
     """The number of the type that most weights have: readers show it, nothing hangs on it."""
     weights: dict[str, int] = {}
     for tensor in info.tensors:
