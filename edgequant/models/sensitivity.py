@@ -33,7 +33,7 @@ TYPES = (
 NEED_IMPORTANCE = frozenset({"IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
 PROBED = ("Q3_K", "Q4_0", "Q8_0")
 """Types that slopes are measured with, the first that fits: errors as large as small files have."""
-SAMPLED_ROWS = 512
+SAMPLED_ROWS = 128
 MAX_PROBES = 32
 PROBE_OPERATIONS = 5 * 10**12
 """Additions and multiplications of all probes together: minutes on two cores."""

@@ -42,7 +42,7 @@ from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 # Raise them when a change here makes other files from the same inputs.
 RECIPE = 1
 PLAN_RECIPE = 1
-SENSITIVITY_RECIPE = 1
+SENSITIVITY_RECIPE = 2
 WORD = "mix"
 SENSITIVITY_STAGE = "sensitivity"
 VALUES_NAME = "values.json"
