@@ -131,12 +131,14 @@ def _ones(weights: FloatWeights, name: str) -> npt.NDArray[np.floating]:
     return np.ones_like(weights.read(name))
 
 
-def _read_through(weights: FloatWeights, name: str, norm: str, turn: Floats) -> Floats:
+def _read_through(
+    weights: FloatWeights, name: str, norm: str, turn: Floats
+) -> npt.NDArray[np.floating]:
     """What reads the residual stream through a norm."""
     return (weights.read(name) * weights.read(norm)) @ turn
 
 
-def _written(weights: FloatWeights, name: str, turn: Floats) -> Floats:
+def _written(weights: FloatWeights, name: str, turn: Floats) -> npt.NDArray[np.floating]:
     """What adds to the residual stream."""
     return turn.T @ weights.read(name)
 
