@@ -26,7 +26,7 @@ SCALED_AT_ONCE = 256
 """Columns whose scales are chosen together, where blocks are shorter: scales stay up to date."""
 UPDATED_AT_ONCE = 32
 """Columns after which all later ones are brought up to date, in one product of matrices."""
-DAMPING = 0.01
+DAMPING = 0.05
 SWEEPS = 4
 
 Doubles = npt.NDArray[np.float64]

@@ -25,6 +25,7 @@ OWN: Mapping[str, tuple[str, str]] = {
     "awq": ("edgequant.models.steps.awq", "Awq"),
     "gptq": ("edgequant.models.steps.gptq", "Gptq"),
     "imatrix": ("edgequant.models.steps.imatrix", "Imatrix"),
+    "rotate": ("edgequant.models.steps.rotate", "Rotate"),
     "mix": ("edgequant.models.steps.mix", "Mix"),
 }
 """Word to module and class of our own steps, imported when they are asked for."""
