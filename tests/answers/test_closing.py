@@ -24,7 +24,7 @@ from edgequant.answers.strategies.truncate import Truncate
 from edgequant.core.artefact import Store
 from edgequant.core.errors import ExperimentError
 from edgequant.core.tables import records
-from edgequant.matching.cuts import group_answers
+from edgequant.matching.groups import group_answers
 from edgequant.models.model_file import ModelFile
 from tests.answers.mirrors.llama_server.fake_tokenizer import fake_tokenizer
 

@@ -41,9 +41,9 @@ from edgequant.core.errors import (
 )
 from edgequant.core.hashing import sha256_json
 from edgequant.core.tables import values
-from edgequant.matching.cuts import group_answers
 from edgequant.matching.graders.grader import last_value
 from edgequant.matching.graders.registry import headline
+from edgequant.matching.groups import group_answers
 from edgequant.models.model_file import ModelFile
 from tests.answers.conftest import write_model
 from tests.answers.mirrors.llama_server.fake_tokenizer import FakeTokenizer, fake_tokenizer
