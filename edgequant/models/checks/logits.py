@@ -156,7 +156,7 @@ def _judge(
         f"the converted model does not compute what the Hugging Face model computes: {where} "
         f"(relative error {wrong.gguf:.2g}, where rounding to 16 bits makes {wrong.rounding:.2g})",
         subject=gguf,
-        next_step="look at what config.json says of rope, norms and heads, and at the converter's "
+        next_step="look at what config.json says of rope, norms, heads and experts, and at the converter's "
         "warnings; the weights may be in another order than this architecture has them",
     )
 
