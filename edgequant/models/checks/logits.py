@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgequant.core.errors import ConversionError
 from edgequant.core.process import run_captured
 from edgequant.core.progress import say, task
+from edgequant.core.warm import warmed
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.tokenizer_check import QUESTIONS
 from edgequant.models.vocabulary import Vocabulary
@@ -156,8 +157,8 @@ def _judge(
         f"the converted model does not compute what the Hugging Face model computes: {where} "
         f"(relative error {wrong.gguf:.2g}, where rounding to 16 bits makes {wrong.rounding:.2g})",
         subject=gguf,
-        next_step="look at what config.json says of rope, norms, heads and experts, and at the converter's "
-        "warnings; the weights may be in another order than this architecture has them",
+        next_step="look at what config.json says of rope, norms, heads and experts, and at the "
+        "converter's warnings; the weights may be in another order than this architecture has them",
     )
 
 
@@ -221,7 +222,7 @@ def _kl(reference: Floats, values: Floats) -> npt.NDArray[np.float64]:
 
 def _run(module: str, request: Path, out: Path) -> str:
     """Run one side; "" or why it failed."""
-    command = [sys.executable, "-m", f"edgequant.models.checks.{module}", str(request), str(out)]
+    command = warmed([sys.executable, "-m", f"{__package__}.{module}", request, out])
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     ended = run_captured(command, timeout_seconds=TIMEOUT_SECONDS, env=environment, apart=True)
     return "" if ended.status == 0 and out.is_file() else ended.failure

@@ -5,9 +5,12 @@ Compared with the folder are the tokens that both tokenizers make, and the logit
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from edgequant.core.artefact import ArtefactDraft, Recipe
 from edgequant.core.disk import require_space
 from edgequant.core.progress import say, task
+from edgequant.core.warm import WarmPython, warm_python
 from edgequant.models.checks.logits import CHECK_VERSION as LOGITS_CHECK_VERSION
 from edgequant.models.checks.logits import check_logits
 from edgequant.models.checks.tokenizer_folder import loadable
@@ -27,6 +30,19 @@ from edgequant.models.vocabulary import LIBRARY_NAME
 
 # Raise it when a change here makes other files from the same inputs.
 RECIPE = 2
+
+IMPORTED = (
+    *("numpy", "torch", "safetensors.torch", "sentencepiece", "google.protobuf"),
+    *("transformers", "transformers.models.auto", "transformers.models.llama.modeling_llama"),
+    *("edgequant.models.vocabulary", "edgequant.core.process"),
+)
+"""What the programs of a conversion spend most of their time with, before they do anything."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def converting_python() -> AbstractContextManager[WarmPython]:
+    """What runs the programs of all conversions inside the block."""
+    return warm_python(IMPORTED, OFFLINE)
 
 
 def base_recipe(folder: ModelFolder, output_type: OutputType, host: HostBuild) -> Recipe:
@@ -69,7 +85,7 @@ def make_base(
     needed = folder.parameter_count * 2 + SPARE_BYTES
     require_space(draft.folder, needed, f"converting {folder.name}")
     out = draft.folder / f"{folder.name}-{kind.upper()}.gguf"
-    with loadable(folder) as (readable, mended):
+    with converting_python(), loadable(folder) as (readable, mended):
         for change in mended:
             say(f"warning: {change}: the installed transformers cannot load it as it is")
         with (
