@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,16 @@ def write_folder(
 
 def write_byte_level_tokenizer(folder: Path, vocabulary: Path) -> int:
     """The tokenizer of a GGUF that holds GPT-2's vocabulary; returns how many tokens it has."""
+    text, tokens, end = byte_level_tokenizer(vocabulary)
+    (folder / "tokenizer.json").write_text(text)
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokens
+
+
+@functools.cache
+def byte_level_tokenizer(vocabulary: Path) -> tuple[str, int, str]:
+    """A tokenizer.json, how many tokens it has, and the last of them, which ends a text."""
     from gguf import GGUFReader
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -107,10 +118,7 @@ def write_byte_level_tokenizer(folder: Path, vocabulary: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(tokens[-1], special=True, normalized=False)])
-    (folder / "tokenizer.json").write_text(tokenizer.to_str())
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": tokens[-1]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return len(tokens)
+    return tokenizer.to_str(), len(tokens), tokens[-1]
 
 
 def change_config(folder: Path, **changes: Any) -> None:
