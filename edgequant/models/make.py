@@ -12,13 +12,14 @@ from pathlib import Path
 
 from edgequant.core.artefact import Store
 from edgequant.core.errors import QuantizationError
+from edgequant.core.hashing import is_remembered
 from edgequant.core.progress import say
 from edgequant.models.folder import ModelFolder
 from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
 from edgequant.models.pull.pull import local_or_pulled
 from edgequant.models.pull.space import Conversion
-from edgequant.models.steps.base import base_recipe, make_base
+from edgequant.models.steps.base import base_recipe, converting_python, make_base
 from edgequant.models.steps.convert import OutputType
 from edgequant.models.steps.registry import step_named
 from edgequant.models.steps.step import HostBuild
@@ -76,8 +77,12 @@ def convert_folder(
             f"warning: {folder.name} has no chat template: its files can be asked only with "
             'wrapper = "chatml", the study\'s own form'
         )
-    recipe = base_recipe(folder, output_type, host)
-    made = store.get_or_make(recipe, lambda draft: make_base(folder, output_type, host, draft))
+    with converting_python() as python:
+        if not all(is_remembered(file) for file in folder.weights):
+            # Not seen before: what the converter imports is imported while the weights are hashed.
+            python.start()
+        recipe = base_recipe(folder, output_type, host)
+        made = store.get_or_make(recipe, lambda draft: make_base(folder, output_type, host, draft))
     return ModelFile.of_artefact(str(recipe.parameters["output_type"]).upper(), made)
 
 

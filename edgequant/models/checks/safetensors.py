@@ -64,6 +64,12 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def data_offset(file: Path) -> int:
+    """Where the tensors begin; the header was read before."""
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
 def same_data(one: tuple[Path, StoredTensor], other: tuple[Path, StoredTensor]) -> bool:
     """Whether two tensors have the same type, shape and bytes; both headers were read before."""
     (a_file, a), (b_file, b) = one, other
@@ -71,9 +77,8 @@ def same_data(one: tuple[Path, StoredTensor], other: tuple[Path, StoredTensor]) 
         return False
     left = a.data_offsets[1] - a.data_offsets[0]
     with a_file.open("rb") as a_stream, b_file.open("rb") as b_stream:
-        for stream, tensor in ((a_stream, a), (b_stream, b)):
-            length = int.from_bytes(stream.read(8), "little")
-            stream.seek(8 + length + tensor.data_offsets[0])
+        a_stream.seek(data_offset(a_file) + a.data_offsets[0])
+        b_stream.seek(data_offset(b_file) + b.data_offsets[0])
         while left > 0:
             size = min(left, COMPARED_BYTES)
             if a_stream.read(size) != b_stream.read(size):
