@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from edgequant.core.errors import DiskFullError, EdgequantError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written")
+"""numpy's words for what it could not write all of; it says no reason."""
 _NEXT_STEP = "free some space and run again, or point EDGEQUANT_CACHE at another disk"
 
 
@@ -33,7 +36,7 @@ def is_disk_full(error: BaseException) -> bool:
 def says_disk_full(text: str) -> bool:
     """Whether what a program printed says that a disk or a quota is full."""
     words = [part.lower() for code in _FULL for part in (os.strerror(code), f"[Errno {code}]")]
-    return any(part in text.lower() for part in words)
+    return any(part in text.lower() for part in words) or _SHORT_WRITE.search(text) is not None
 
 
 def filled_up(error: BaseException, where: Path, *, below_bytes: int = 1 << 20) -> bool:
