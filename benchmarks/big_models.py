@@ -4,10 +4,10 @@
 
 Writes a Llama of random f16 weights in shards into FOLDER, unless it is there, and quantizes it in
 turns: with convert_hf_to_gguf.py and llama-quantize as one would type them, and with `edgequant
-quantize` over a cache that holds nothing of the model. Seconds are wall-clock. Memory is that of
-all processes of a side together, looked at several times a second: what they have written
-themselves (anonymous pages, those that several share counted once), and with the pages of files,
-which the system takes back when it needs them.
+quantize` over a cache that holds nothing of the model. Seconds are wall-clock, and those that the
+processors worked. Memory is that of all processes of a side together, looked at several times a
+second: what they have written themselves (anonymous pages, those that several share counted once),
+and with the pages of files, which the system takes back when it needs them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -44,6 +45,7 @@ class Run:
     """What one side took."""
 
     seconds: float
+    processor_seconds: float
     own_bytes: int
     """Peak of what the processes wrote themselves."""
     with_files_bytes: int
@@ -131,6 +133,12 @@ def pages(pid: int) -> tuple[int, int]:
     return own, every
 
 
+def processor_seconds() -> float:
+    """Of all processes below us that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def below(root: int) -> set[int]:
     """A process and all below it."""
     parents: dict[int, list[int]] = {}
@@ -152,6 +160,7 @@ def measured(commands: Sequence[tuple[str, Sequence[object]]], environment: dict
     """Run commands one after another."""
     parts = {}
     peaks = [0, 0]
+    before = processor_seconds()
     for name, command in commands:
         start = time.monotonic()
         process = subprocess.Popen(
@@ -174,7 +183,7 @@ def measured(commands: Sequence[tuple[str, Sequence[object]]], environment: dict
         parts[name] = time.monotonic() - start
         if process.returncode:
             sys.exit(f"{name} failed:\n{''.join(said[-20:])}")
-    return Run(sum(parts.values()), peaks[0], peaks[1], parts)
+    return Run(sum(parts.values()), processor_seconds() - before, peaks[0], peaks[1], parts)
 
 
 def theirs(folder: Path, kinds: Sequence[str], out: Path) -> Run:
@@ -213,7 +222,8 @@ def ours(folder: Path, kinds: Sequence[str], cache: Path) -> Run:
 def shown(name: str, run: Run) -> None:
     parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in run.parts.items())
     print(
-        f"{name}: {run.seconds:.1f} s, {run.own_bytes / MIB:.0f} MiB of its own, "
+        f"{name}: {run.seconds:.1f} s, {run.processor_seconds:.1f} s of processors, "
+        f"{run.own_bytes / MIB:.0f} MiB of its own, "
         f"{run.with_files_bytes / MIB:.0f} MiB with files ({parts})",
         flush=True,
     )
@@ -239,7 +249,7 @@ def main() -> None:
                 run = side(options.folder, kinds, Path(place) / "out")
             shown(name, run)
             runs[name].append(run)
-    for what in ("seconds", "own_bytes", "with_files_bytes"):
+    for what in ("seconds", "processor_seconds", "own_bytes", "with_files_bytes"):
         ratio = [
             getattr(mine, what) / getattr(other, what)
             for mine, other in zip(runs["ours"], runs["theirs"], strict=True)

@@ -23,6 +23,15 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def free_bytes_below(folder: Path) -> int:
+    """As :func:`free_bytes`, of a folder that may not be there yet."""
+    return free_bytes(_there(folder))
+
+
+def _there(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that a disk or a quota is full.
 
@@ -93,7 +102,7 @@ def require_room(needs: Sequence[tuple[Path, int]], what: str) -> None:
     """
     disks: dict[int, tuple[Path, int]] = {}
     for folder, needed_bytes in needs:
-        there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        there = _there(folder)
         first, sum_bytes = disks.get(there.stat().st_dev, (there, 0))
         disks[there.stat().st_dev] = (first, sum_bytes + needed_bytes)
     for where, needed_bytes in disks.values():

@@ -15,6 +15,7 @@ import pytest
 
 from edgequant.core.artefact import Store
 from edgequant.core.errors import DiskFullError
+from edgequant.models import make
 from edgequant.models.make import make_models
 from edgequant.models.ready import take_in
 from edgequant.models.steps import base as base_step
@@ -69,11 +70,17 @@ def convert(folder: Path, types: list[str], host: Any, place: Path) -> Any:
     return make_models(folder, variants_of_types(types), host=host, store=Store(place / "store"))
 
 
+def another_takes_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was enough when it was looked at."""
+    for step in (base_step, quantize_step, merge_step):
+        monkeypatch.setattr(step, "require_space", lambda *_: None)
+    monkeypatch.setattr(make, "require_room", lambda *_: None)
+
+
 def test_a_disk_that_fills_up_while_converting(
     tiny: Path, disk: Callable[[int], Path], host_build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As where something else takes the room that there was.
-    monkeypatch.setattr(base_step, "require_space", lambda *_: None)
+    another_takes_the_room(monkeypatch)
     place = disk(800)
     with pytest.raises(DiskFullError, match="no space left"):
         convert(tiny, ["BF16"], host_build, place)
@@ -87,8 +94,7 @@ def test_a_disk_that_fills_up_while_converting(
 def test_a_disk_that_fills_up_while_quantizing(
     tiny: Path, disk: Callable[[int], Path], host_build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for step in (base_step, quantize_step):
-        monkeypatch.setattr(step, "require_space", lambda *_: None)
+    another_takes_the_room(monkeypatch)
     place = disk(20_000)
     base = convert(tiny, ["BF16"], host_build, place)["BF16"]
     disk(base.bytes // 1024 + 300)
@@ -110,7 +116,7 @@ def test_a_disk_that_fills_up_while_merging(
 ) -> None:
     whole = convert(tiny, ["BF16"], host_build, tmp_path)["BF16"]
     parts = write_split(whole.path, tmp_path / "parts", 2)
-    monkeypatch.setattr(merge_step, "require_space", lambda *_: None)
+    another_takes_the_room(monkeypatch)
     place = disk(800)
     with pytest.raises(DiskFullError, match="no space left"):
         take_in({"mine": parts[0]}, name="tiny", store=Store(place / "store"))
