@@ -70,8 +70,9 @@ def _finish(child: Child, selector: selectors.BaseSelector) -> None:
 
 
 def _start(client: socket.socket, listening: socket.socket) -> Child | None:
-    head, streams, _, _ = socket.recv_fds(client, 8, STREAMS)
+    streams: Sequence[int] = ()
     try:
+        head, streams, _, _ = socket.recv_fds(client, 8, STREAMS)
         if len(head) != 8 or len(streams) != STREAMS:
             return None
         data = client.makefile("rb", buffering=0)
@@ -84,13 +85,16 @@ def _start(client: socket.socket, listening: socket.socket) -> Child | None:
         if pid == 0:
             listening.close()
             _become(request, streams, parent)
-        os.setpgid(pid, pid)
     except (OSError, ValueError):
         return None
     finally:
         for stream in streams:
             os.close(stream)
-    client.sendall(b"started\n")
+    # The child does the same; whoever comes first. It may have ended, and the client too.
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
+    with contextlib.suppress(OSError):
+        client.sendall(b"started\n")
     return Child(pid, os.pidfd_open(pid), client)
 
 

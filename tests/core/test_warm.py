@@ -131,3 +131,17 @@ def test_one_that_is_open_serves_for_both(warm: WarmPython) -> None:
     with warm_python(["other"], {}) as inner:
         assert inner is warm
     assert warmed([sys.executable]) != [sys.executable]
+
+
+def test_many_at_once_and_some_that_are_gone_at_once(warm: WarmPython, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text("import sys; print(sys.argv[1])")
+    programs = [
+        subprocess.Popen(warmed([sys.executable, script, n]), stdout=subprocess.PIPE, text=True)
+        for n in range(20)
+    ]
+    for process in programs[::2]:
+        process.kill()
+    said = [process.communicate(timeout=TIMEOUT_SECONDS)[0] for process in programs]
+    assert said[1::2] == [f"{n}\n" for n in range(1, 20, 2)]
+    assert run(script, "still there") == (0, "still there\n", "")
