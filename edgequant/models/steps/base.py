@@ -16,7 +16,7 @@ from edgequant.core.progress import say, task
 from edgequant.core.warm import WarmPython, warm_python
 from edgequant.models.checks.logits import CHECK_VERSION as LOGITS_CHECK_VERSION
 from edgequant.models.checks.logits import check_logits
-from edgequant.models.checks.tokenizer_folder import loadable
+from edgequant.models.checks.tokenizer_folder import loadable, readable_name
 from edgequant.models.folder import ModelFolder, hash_inputs
 from edgequant.models.formats.tensors import reading_through
 from edgequant.models.load_check import CHECK_VERSION as LOAD_CHECK_VERSION
@@ -62,7 +62,7 @@ def base_recipe(folder: ModelFolder, output_type: OutputType, host: HostBuild) -
         "recipe": RECIPE,
         "name": folder.name,
         # The converter works some of the metadata out from it.
-        "folder_name": folder.path.name,
+        "folder_name": readable_name(folder),
         "output_type": resolve_output_type(output_type, folder.dtype),
         "llama_cpp_commit": host.llama_cpp_commit,
         "load_check": LOAD_CHECK_VERSION,
