@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edgequant.core.disk import free_bytes_below, require_room
 from edgequant.core.errors import QuantizationError
 from edgequant.core.hashing import is_remembered
 from edgequant.core.progress import say
+from edgequant.models.calibration import Calibration
 from edgequant.models.folder import ModelFolder
 from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
@@ -24,7 +26,7 @@ from edgequant.models.pull.space import BYTES_OF_A_WEIGHT, Conversion
 from edgequant.models.steps.base import base_recipe, converting_python, make_base
 from edgequant.models.steps.convert import OutputType
 from edgequant.models.steps.registry import step_named
-from edgequant.models.steps.step import HostBuild
+from edgequant.models.steps.step import HostBuild, Step, StepContext
 from edgequant.models.variant import Variant
 
 
@@ -34,6 +36,7 @@ def make_models(
     *,
     host: HostBuild,
     output_type: OutputType = "auto",
+    calibration: Calibration | None = None,
     store: Store | None = None,
 ) -> ModelSet:
     """Convert a Hugging Face model and make every variant asked for.
@@ -44,6 +47,7 @@ def make_models(
         variants: what is made of it.
         host: build of this machine's tools, of the same tree as the converter.
         output_type: type of the unquantized file; "auto" keeps bfloat16 and makes f16 of others.
+        calibration: what steps such as ``imatrix`` look at the model's numbers on.
         store: where artefacts are kept, by default the cache.
 
     Raises:
@@ -57,11 +61,12 @@ def make_models(
     """
     store = store if store is not None else Store()
     folder = local_or_pulled(model, store=store, conversion=Conversion(store.root, variants))
+    context = StepContext(folder.name, host, store, calibration)
     with _ready_to_convert(folder):
         recipe = base_recipe(folder, output_type, host)
-        _plan_space(folder, variants, recipe, host, store)
+        _plan_space(folder, variants, recipe, context)
         base = _converted(folder, recipe, output_type, host, store)
-    made = [make_variant(v, base, folder.name, host=host, store=store) for v in variants]
+    made = [make_variant(variant, base, context) for variant in variants]
     return gather_models(folder.name, made, base)
 
 
@@ -108,20 +113,17 @@ def _base_file(recipe: Recipe, found: Artefact) -> ModelFile:
 
 
 def _plan_space(
-    folder: ModelFolder, variants: Sequence[Variant], recipe: Recipe, host: HostBuild, store: Store
+    folder: ModelFolder, variants: Sequence[Variant], recipe: Recipe, context: StepContext
 ) -> None:
     """Say what will be written, and see that there is room for all of it.
 
     Raises:
         DiskFullError: there is not.
     """
+    store = context.store
     found = store.find(recipe)
     base = None if found is None else _base_file(recipe, found)
-    missing = [
-        variant
-        for variant in variants
-        if base is None or find_variant(variant, base, folder.name, host=host, store=store) is None
-    ]
+    missing = [v for v in variants if base is None or find_variant(v, base, context) is None]
     plan = Conversion(store.root, missing)
     base_bytes = folder.parameter_count * BYTES_OF_A_WEIGHT
     needed = plan.disk_bytes(base_bytes) - (base_bytes if base is not None else 0)
@@ -142,37 +144,40 @@ def find_base(
     return None if found is None else _base_file(recipe, found)
 
 
-def make_variant(
-    variant: Variant, base: ModelFile, model: str, *, host: HostBuild, store: Store
-) -> ModelFile:
-    """One variant's file; raises as :func:`make_models`."""
+def make_variant(variant: Variant, base: ModelFile, context: StepContext) -> ModelFile:
+    """One variant's file; raises as :func:`make_models`.
+
+    Args:
+        variant: what is made.
+        base: the 16-bit file.
+        context: of the model; what depends on the variant's place in it is filled in here.
+    """
     file = base
-    for name in variant.steps:
-        step, source = step_named(name), file
-        recipe = step.recipe(source, model, host)
+    for step, own in _steps(variant, context):
+        recipe = step.recipe(file, own)
         if recipe is not None:
-            made = store.get_or_make(recipe, partial(step.make, source, model, host))
-            file = ModelFile.of_artefact(variant.name, made)
-    return _within_limit(variant, _renamed(file, variant.name))
+            made = own.store.get_or_make(recipe, partial(step.make, file, own))
+            file = ModelFile.of_artefact(variant.name, made, file)
+    return _within_limit(variant, replace(file, name=variant.name))
 
 
-def find_variant(
-    variant: Variant, base: ModelFile, model: str, *, host: HostBuild, store: Store
-) -> ModelFile | None:
+def find_variant(variant: Variant, base: ModelFile, context: StepContext) -> ModelFile | None:
     """What :func:`make_variant` would return, where every step of it is there."""
     file = base
-    for name in variant.steps:
-        recipe = step_named(name).recipe(file, model, host)
+    for step, own in _steps(variant, context):
+        recipe = step.recipe(file, own)
         if recipe is not None:
-            found = store.find(recipe)
+            found = own.store.find(recipe)
             if found is None:
                 return None
-            file = ModelFile.of_artefact(variant.name, found)
-    return _within_limit(variant, _renamed(file, variant.name))
+            file = ModelFile.of_artefact(variant.name, found, file)
+    return _within_limit(variant, replace(file, name=variant.name))
 
 
-def _renamed(file: ModelFile, name: str) -> ModelFile:
-    return ModelFile(name, file.path, file.sha256, file.header, file.artefact)
+def _steps(variant: Variant, context: StepContext) -> Iterator[tuple[Step, StepContext]]:
+    for place, word in enumerate(variant.steps, start=1):
+        rest = variant.steps[place:]
+        yield step_named(word), replace(context, rest=rest, max_bytes=variant.max_bytes)
 
 
 def _within_limit(variant: Variant, file: ModelFile) -> ModelFile:
