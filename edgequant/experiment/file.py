@@ -14,19 +14,31 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from edgequant.answers.calibration import DEFAULT_PROMPT
 from edgequant.answers.strategies.registry import default_strategies, make_strategy
 from edgequant.answers.strategies.strategy import Strategy
 from edgequant.core.errors import ExperimentError, HubNotFoundError, QuantizationError
-from edgequant.core.fields import DataFile, FilePath, Name, PositiveInt, Seconds, Section
+from edgequant.core.fields import (
+    BASE_FOLDER,
+    DataFile,
+    FilePath,
+    Name,
+    PositiveInt,
+    Seconds,
+    Section,
+)
 from edgequant.core.toml_file import read_toml_model, require_data_file
 from edgequant.latency.probe import CACHE_TYPES, PROBE_NAME
 from edgequant.matching.composite import CompositeSection
+from edgequant.models.calibration import DEFAULT_TOKENS
 from edgequant.models.pull.request import DEFAULT_REVISION, PullRequest
+from edgequant.models.steps.registry import located
 from edgequant.models.variant import Variant
 
 BASE_TYPES = ("F16", "BF16")
@@ -60,15 +72,40 @@ AnyStrategy = Annotated[
 ]
 
 
+def _located(word: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get(BASE_FOLDER)
+    return word if base is None else located(word, Path(base))
+
+
 class VariantSection(Section):
     """One variant of the model, by its steps."""
 
     name: Name
     """What it is called in tables; its file is named for it."""
-    steps: list[str] = Field(min_length=1)
-    """What is done to the 16-bit file, one step after another."""
+    steps: list[Annotated[str, AfterValidator(_located)]] = Field(min_length=1)
+    """What is done to the 16-bit file, one step after another; a word may have an argument behind
+    a colon, and a relative path there starts at the experiment file."""
     max_bytes: PositiveInt | None = None
     """A larger file is an error."""
+
+
+class CalibrationSection(Section):
+    """What steps like ``imatrix`` look at the model's numbers on."""
+
+    texts: list[FilePath] = Field(default=[])
+    """Plain texts; relative paths start at the experiment file."""
+    questions: FilePath | None = None
+    """Questions with worked answers, asked in the prompt and in the model's own template."""
+    prompt: DataFile = DEFAULT_PROMPT
+    """A prompt's name or path."""
+    tokens: PositiveInt = DEFAULT_TOKENS
+    """At most so many are read."""
+
+    @model_validator(mode="after")
+    def _something(self) -> CalibrationSection:
+        if not self.texts and self.questions is None:
+            raise ValueError("give texts or questions")
+        return self
 
 
 class ModelSection(Section):
@@ -93,6 +130,8 @@ class ModelSection(Section):
     variant: list[VariantSection] = Field(default=[])
     """Variants by their steps."""
     output_type: Literal["auto", "f16", "bf16"] = "auto"
+    calibration: CalibrationSection | None = None
+    """For variants with steps that need it."""
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgequant.answers.calibration import load_calibration, refuse_common_questions
 from edgequant.answers.prompts import Prompt, load_prompt
 from edgequant.answers.questions import Question, load_questions
 from edgequant.boards.profile import BoardProfile, Clock, load_profile
 from edgequant.boards.session import clock_of
 from edgequant.core.errors import ExperimentError
-from edgequant.experiment.file import EvaluationSection, Experiment
+from edgequant.experiment.file import CalibrationSection, EvaluationSection, Experiment
 from edgequant.latency.measure import MeasureSettings
+from edgequant.models.calibration import Calibration
 from edgequant.models.folder import ModelFolder, check_model_folder
 from edgequant.models.pull.request import PullRequest
 from edgequant.models.ready import check_whole_model
@@ -37,6 +39,8 @@ class Inputs:
     """Ready files among what is pulled, by variant."""
     variants: tuple[Variant, ...]
     """What is made of the folder, or of what is pulled."""
+    calibration: Calibration | None
+    """What their steps look at the model's numbers on."""
     profile: BoardProfile
     clock: Clock
     settings: MeasureSettings
@@ -90,6 +94,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
         request=model.request,
         patterns=model.file,
         variants=model.variants(),
+        calibration=_calibration(model.calibration),
         profile=profile,
         clock=clock,
         settings=settings,
@@ -103,6 +108,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
             if task.prompts
         },
     )
+    if model.calibration is not None and model.calibration.questions is not None:
+        refuse_common_questions(model.calibration.questions, inputs.questions)
     for prompt, question in inputs.asked():
         for strategy in evaluation.strategies:
             strategy.requests(prompt, question, evaluation.max_tokens)  # Refuses what cannot be.
@@ -122,6 +129,14 @@ def check_wrapper(folder: ModelFolder, evaluation: EvaluationSection) -> None:
             next_step='set evaluation.wrapper = "chatml" for the study\'s form, or put a '
             "chat_template into tokenizer_config.json",
         )
+
+
+def _calibration(section: CalibrationSection | None) -> Calibration | None:
+    if section is None:
+        return None
+    return load_calibration(
+        section.texts, section.questions, prompt=section.prompt, tokens=section.tokens
+    )
 
 
 def _questions(evaluation: EvaluationSection) -> tuple[Question, ...]:

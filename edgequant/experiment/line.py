@@ -271,18 +271,17 @@ class _Drawing:
         self, variant: Variant, base: Stage[ModelFile], host: Stage[Build]
     ) -> Stage[ModelFile]:
         from edgequant.models.make import find_variant, make_variant
+        from edgequant.models.steps.step import StepContext
 
-        name, store = self._model_name, self._store
+        def context(results: Results) -> StepContext:
+            calibration = self._inputs.calibration
+            return StepContext(self._model_name, results[host], self._store, calibration)
 
         def run(results: Results) -> Outcome[ModelFile]:
-            return outcome_of(
-                make_variant(variant, results[base], name, host=results[host], store=store)
-            )
+            return outcome_of(make_variant(variant, results[base], context(results)))
 
         def find(results: Results) -> Outcome[ModelFile] | None:
-            return outcome_if_found(
-                find_variant(variant, results[base], name, host=results[host], store=store)
-            )
+            return outcome_if_found(find_variant(variant, results[base], context(results)))
 
         def cost(results: Results) -> str:
             from edgequant.models.steps.quantize import expected_bytes

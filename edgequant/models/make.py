@@ -6,13 +6,15 @@ step it was at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from edgequant.core.artefact import Store
 from edgequant.core.errors import QuantizationError
 from edgequant.core.progress import say
+from edgequant.models.calibration import Calibration
 from edgequant.models.folder import ModelFolder
 from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
@@ -21,7 +23,7 @@ from edgequant.models.pull.space import Conversion
 from edgequant.models.steps.base import base_recipe, make_base
 from edgequant.models.steps.convert import OutputType
 from edgequant.models.steps.registry import step_named
-from edgequant.models.steps.step import HostBuild
+from edgequant.models.steps.step import HostBuild, Step, StepContext
 from edgequant.models.variant import Variant
 
 
@@ -31,6 +33,7 @@ def make_models(
     *,
     host: HostBuild,
     output_type: OutputType = "auto",
+    calibration: Calibration | None = None,
     store: Store | None = None,
 ) -> ModelSet:
     """Convert a Hugging Face model and make every variant asked for.
@@ -41,6 +44,7 @@ def make_models(
         variants: what is made of it.
         host: build of this machine's tools, of the same tree as the converter.
         output_type: type of the unquantized file; "auto" keeps bfloat16 and makes f16 of others.
+        calibration: what steps such as ``imatrix`` look at the model's numbers on.
         store: where artefacts are kept, by default the cache.
 
     Raises:
@@ -55,7 +59,8 @@ def make_models(
     store = store if store is not None else Store()
     folder = local_or_pulled(model, store=store, conversion=Conversion(store.root, variants))
     base = convert_folder(folder, host=host, output_type=output_type, store=store)
-    made = [make_variant(v, base, folder.name, host=host, store=store) for v in variants]
+    context = StepContext(folder.name, host, store, calibration)
+    made = [make_variant(variant, base, context) for variant in variants]
     return gather_models(folder.name, made, base)
 
 
@@ -91,37 +96,40 @@ def find_base(
     return None if found is None else ModelFile.of_artefact(kind, found)
 
 
-def make_variant(
-    variant: Variant, base: ModelFile, model: str, *, host: HostBuild, store: Store
-) -> ModelFile:
-    """One variant's file; raises as :func:`make_models`."""
+def make_variant(variant: Variant, base: ModelFile, context: StepContext) -> ModelFile:
+    """One variant's file; raises as :func:`make_models`.
+
+    Args:
+        variant: what is made.
+        base: the 16-bit file.
+        context: of the model; what depends on the variant's place in it is filled in here.
+    """
     file = base
-    for name in variant.steps:
-        step, source = step_named(name), file
-        recipe = step.recipe(source, model, host)
+    for step, own in _steps(variant, context):
+        recipe = step.recipe(file, own)
         if recipe is not None:
-            made = store.get_or_make(recipe, partial(step.make, source, model, host))
-            file = ModelFile.of_artefact(variant.name, made)
-    return _within_limit(variant, _renamed(file, variant.name))
+            made = own.store.get_or_make(recipe, partial(step.make, file, own))
+            file = ModelFile.of_artefact(variant.name, made, file)
+    return _within_limit(variant, replace(file, name=variant.name))
 
 
-def find_variant(
-    variant: Variant, base: ModelFile, model: str, *, host: HostBuild, store: Store
-) -> ModelFile | None:
+def find_variant(variant: Variant, base: ModelFile, context: StepContext) -> ModelFile | None:
     """What :func:`make_variant` would return, where every step of it is there."""
     file = base
-    for name in variant.steps:
-        recipe = step_named(name).recipe(file, model, host)
+    for step, own in _steps(variant, context):
+        recipe = step.recipe(file, own)
         if recipe is not None:
-            found = store.find(recipe)
+            found = own.store.find(recipe)
             if found is None:
                 return None
-            file = ModelFile.of_artefact(variant.name, found)
-    return _within_limit(variant, _renamed(file, variant.name))
+            file = ModelFile.of_artefact(variant.name, found, file)
+    return _within_limit(variant, replace(file, name=variant.name))
 
 
-def _renamed(file: ModelFile, name: str) -> ModelFile:
-    return ModelFile(name, file.path, file.sha256, file.header, file.artefact)
+def _steps(variant: Variant, context: StepContext) -> Iterator[tuple[Step, StepContext]]:
+    for place, word in enumerate(variant.steps, start=1):
+        rest = variant.steps[place:]
+        yield step_named(word), replace(context, rest=rest, max_bytes=variant.max_bytes)
 
 
 def _within_limit(variant: Variant, file: ModelFile) -> ModelFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,18 @@ from edgequant.models.contents import Contents, read_contents
 from edgequant.models.formats.gguf import GgufInfo, bytes_per_token, read_gguf
 
 STAGE = "models"
+
+
+IMPORTANCE_SUFFIX = ".imatrix"
+"""Of a file beside a model that says how much each column of its weights matters."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """An importance matrix, in llama.cpp's own form (a GGUF)."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -27,20 +39,34 @@ class ModelFile:
     header: GgufInfo
     artefact: Artefact | None = None
     """What holds it; None for a file of the user's that is used where it lies."""
+    importance: Importance | None = None
+    """What goes with it; None where none was made of this very file."""
 
     @classmethod
-    def of_artefact(cls, name: str, artefact: Artefact) -> ModelFile:
-        """The one GGUF of an artefact.
+    def of_artefact(
+        cls, name: str, artefact: Artefact, source: ModelFile | None = None
+    ) -> ModelFile:
+        """The one GGUF of an artefact, with its importance matrix where it has one.
+
+        Args:
+            name: the variant's.
+            artefact: of a step.
+            source: what the step was given: an artefact with nothing but an importance matrix
+                adds that to it.
 
         Raises:
-            ArtefactError: it has none, or several.
+            ArtefactError: it has no GGUF, or several.
             GgufError: the file is damaged.
         """
+        importance = _importance_of(artefact)
         names = [file for file in artefact.manifest.files if file.endswith(".gguf")]
+        if not names and source is not None and importance is not None:
+            return replace(source, name=name, importance=importance)
         if len(names) != 1:
             raise ArtefactError("has not exactly one GGUF file", subject=artefact.folder)
         path = artefact.file(names[0])
-        return cls(name, path, artefact.manifest.files[names[0]].sha256, read_gguf(path), artefact)
+        sha256 = artefact.manifest.files[names[0]].sha256
+        return cls(name, path, sha256, read_gguf(path), artefact, importance)
 
     @classmethod
     def of_path(cls, name: str, path: Path) -> ModelFile:
@@ -51,6 +77,14 @@ class ModelFile:
         """
         header = read_gguf(path)
         return cls(name, path, sha256_file(path), header)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What of it decides what a step makes: names and SHA-256 for the step's recipe."""
+        found = {"gguf": self.sha256}
+        return found if self.importance is None else {
+            **found, "importance": self.importance.sha256,
+        }  # fmt: skip
 
     @property
     def bytes(self) -> int:
@@ -79,6 +113,13 @@ class ModelFile:
             return 0
         fallback = self.artefact.manifest.details.get("fallback")
         return len(fallback) if isinstance(fallback, list) else 0
+
+
+def _importance_of(artefact: Artefact) -> Importance | None:
+    for name, record in artefact.manifest.files.items():
+        if name.endswith(IMPORTANCE_SUFFIX):
+            return Importance(artefact.file(name), record.sha256)
+    return None
 
 
 def find_file(sha256: str, store: Store | None = None) -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgequant.core.errors import QuantizationError
-from edgequant.models.steps.registry import canonical_step, is_type
+from edgequant.models.steps.registry import canonical_step, stores_weights
 from edgequant.models.types import canonical_type
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -52,7 +52,7 @@ class Variant:
                 f"the variant {name} has no steps", next_step='steps = ["Q2_K"]'
             )
         full = tuple(canonical_step(step) for step in steps)
-        types = [step for step in full[:-1] if is_type(step)]
+        types = [step for step in full[:-1] if stores_weights(step)]
         if types:
             raise QuantizationError(
                 f"the variant {name}: nothing can come after {types[0]}, which stores the weights",

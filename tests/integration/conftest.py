@@ -42,7 +42,10 @@ def _already_built() -> Iterator[HostBuild]:
         except ArtefactError:
             continue
         commit = load_lock().llama_cpp_commit
-        if manifest.parameters.get("target") == "host" and manifest.llama_cpp_commit == commit:
+        # A build of other tools (of a test of builds) may be newer.
+        whole = (path.parent / "bin" / "llama-quantize").is_file()
+        host = manifest.parameters.get("target") == "host"
+        if whole and host and manifest.llama_cpp_commit == commit:
             source = HostSource(fetch_source(load_lock()).folder)
             yield HostBuild(path.parent / "bin", source, commit)
 

@@ -11,7 +11,6 @@ shape (tokens, vocabulary); tokens are those of all prompts in a row.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgequant.models.native import decode, native
 from edgequant.models.vocabulary import bindings
 
 Floats = npt.NDArray[np.float32]
@@ -36,17 +36,17 @@ def compute(request: dict[str, Any]) -> dict[str, Floats]:
     prompts: list[list[int]] = request["prompts"]
     wanted: int = request["layers"]
     found: dict[str, list[Floats]] = {}
-    native = _native(llama)
+    ggml = native(llama)
 
     def look(tensor: int, ask: bool, _data: object) -> bool:
-        name = native.ggml_get_name(tensor).decode(errors="replace")
+        name = ggml.ggml_get_name(tensor).decode(errors="replace")
         number = name.removeprefix(LAYER_OUTPUT)
         if not name.startswith(LAYER_OUTPUT) or not number.isdigit() or int(number) >= wanted:
             return not ask
         if ask:
             return True
-        values = np.empty(native.ggml_nelements(tensor), np.float32)
-        native.ggml_backend_tensor_get(tensor, values.ctypes.data, 0, values.nbytes)
+        values = np.empty(ggml.ggml_nelements(tensor), np.float32)
+        ggml.ggml_backend_tensor_get(tensor, values.ctypes.data, 0, values.nbytes)
         found.setdefault(f"layer-{number}", []).append(values)
         # False ends the computation: what comes after the last layer that is looked at is not read.
         return bool(request["whole"]) or int(number) < wanted - 1
@@ -66,7 +66,7 @@ def compute(request: dict[str, Any]) -> dict[str, Floats]:
     vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
     for prompt in prompts:
         llama.llama_memory_clear(llama.llama_get_memory(context), True)
-        status = _decode(llama, context, prompt)
+        status = decode(llama, context, prompt)
         if status:
             raise RuntimeError(f"llama_decode ended with {status}")
         if request["whole"]:
@@ -75,34 +75,6 @@ def compute(request: dict[str, Any]) -> dict[str, Floats]:
             found.setdefault("logits", []).append(values.astype(np.float32).ravel())
     tokens = sum(map(len, prompts))
     return {name: np.concatenate(parts).reshape(tokens, -1) for name, parts in found.items()}
-
-
-def _native(llama: Any) -> Any:
-    """ggml's own functions, which are in the same library."""
-    native = llama._lib
-    native.ggml_get_name.argtypes = native.ggml_nelements.argtypes = [ctypes.c_void_p]
-    native.ggml_get_name.restype = ctypes.c_char_p
-    native.ggml_nelements.restype = ctypes.c_int64
-    native.ggml_backend_tensor_get.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_void_p),
-        *(ctypes.c_size_t, ctypes.c_size_t),
-    ]
-    native.ggml_backend_tensor_get.restype = None
-    return native
-
-
-def _decode(llama: Any, context: Any, prompt: list[int]) -> int:
-    batch = llama.llama_batch_init(len(prompt), 0, 1)
-    batch.n_tokens = len(prompt)
-    for place, token in enumerate(prompt):
-        batch.token[place] = token
-        batch.pos[place] = place
-        batch.n_seq_id[place] = 1
-        batch.seq_id[place][0] = 0
-        batch.logits[place] = True
-    status = int(llama.llama_decode(context, batch))
-    llama.llama_batch_free(batch)
-    return status
 
 
 def main() -> None:

@@ -34,6 +34,18 @@ def tensor_types() -> Mapping[int, TensorType]:
 
 
 @functools.cache
+def type_numbers() -> Mapping[str, int]:
+    """Name of a ggml type to the number that stands for it in a file."""
+    return {kind.name: number for number, kind in tensor_types().items()}
+
+
+@functools.cache
+def file_type_numbers() -> Mapping[str, int]:
+    """Name of a quantization to its ``general.file_type``."""
+    return {name: number for number, name in file_types().items()}
+
+
+@functools.cache
 def file_types() -> Mapping[int, str]:
     """``general.file_type`` to the name that llama-quantize gives it."""
     from gguf.constants import LlamaFileType

@@ -15,7 +15,7 @@ from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.model_file import ModelFile
-from edgequant.models.steps.step import SPARE_BYTES, STAGE, HostBuild, header_facts
+from edgequant.models.steps.step import SPARE_BYTES, STAGE, HostBuild, StepContext, header_facts
 
 # Raise it when a change here makes other files from the same inputs.
 RECIPE = 2
@@ -48,20 +48,20 @@ class Quantize:
 
     type: str
 
-    def recipe(self, source: ModelFile, model: str, host: HostBuild) -> Recipe | None:
+    def recipe(self, source: ModelFile, context: StepContext) -> Recipe | None:
         """See :meth:`edgequant.models.steps.step.Step.recipe`."""
         if source.header.file_type == self.type:
             return None
         parameters: dict[str, object] = {
             "step": "quantize",
             "recipe": RECIPE,
-            "name": model,
+            "name": context.model,
             "type": self.type,
-            "llama_cpp_commit": host.llama_cpp_commit,
+            "llama_cpp_commit": context.host.llama_cpp_commit,
         }
-        return Recipe(STAGE, {"gguf": source.sha256}, parameters, host.llama_cpp_commit)
+        return Recipe(STAGE, source.inputs, parameters, context.host.llama_cpp_commit)
 
-    def make(self, source: ModelFile, model: str, host: HostBuild, draft: ArtefactDraft) -> None:
+    def make(self, source: ModelFile, context: StepContext, draft: ArtefactDraft) -> None:
         """See :meth:`edgequant.models.steps.step.Step.make`.
 
         Raises:
@@ -69,6 +69,7 @@ class Quantize:
             GgufError: it wrote a damaged file, or another model.
             DiskFullError: too little space.
         """
+        model = context.model
         needed = expected_bytes(source.header, self.type)
         require_space(draft.folder, needed + SPARE_BYTES, f"quantizing {model}")
         out = draft.folder / f"{model}-{self.type}.gguf"
@@ -78,8 +79,7 @@ class Quantize:
             draft.timed("quantize"),
             task(f"Quantizing {model} to {self.type}", total=tensors) as shown,
         ):
-            program = host.binary("llama-quantize")
-            _run_quantize(program, source.path, out, self.type, draft.log, lines, shown)
+            run_quantize(context.host, source, out, self.type, draft.log, lines, shown)
         after = read_gguf(out)
         _check_same_model(source.header, after)
         draft.manifest.details |= {
@@ -126,15 +126,38 @@ def quantized_bytes(parameter_count: int, bits: float) -> int:
     return int(parameter_count * bits / 8)
 
 
-def _run_quantize(
-    program: Path,
-    source: Path,
+def run_quantize(
+    host: HostBuild,
+    source: ModelFile,
     out: Path,
     quantization: str,
     log: Path,
     lines: list[str],
     shown: Task,
+    options: Sequence[str | Path] = (),
 ) -> None:
+    """Run llama-quantize, with the file's importance matrix where it has one.
+
+    Args:
+        host: build of this machine's tools.
+        source: what is quantized.
+        out: the file to write.
+        quantization: a type of llama-quantize's.
+        log: file for its output.
+        lines: gets the lines of its output.
+        shown: progress, in tensors.
+        options: more of its own.
+
+    Raises:
+        QuantizationError: it failed; the message says why.
+        DiskFullError: too little space.
+    """
+    given, where = list(options), None
+    if source.importance is not None:
+        # Its path is written into the file: a bare name is the same everywhere.
+        given += ["--imatrix", source.importance.path.name]
+        where = source.importance.path.parent
+
     def on_line(line: str) -> None:
         lines.append(line)
         if found := _PROGRESS.search(line):
@@ -143,11 +166,15 @@ def _run_quantize(
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_")}
     try:
         run_logged(
-            [program, source, out, quantization, str(os.cpu_count() or 1)],
+            [
+                *(host.binary("llama-quantize"), *given),
+                *(source.path, out, quantization, str(os.cpu_count() or 1)),
+            ],
             log=log,
             error=QuantizationError,
             what=f"quantizing to {quantization}",
             env=environment,
+            cwd=where,
             on_line=on_line,
         )
     except QuantizationError as error:
@@ -159,8 +186,9 @@ def _explained(
 ) -> EdgequantError:
     if any(_NEEDS_IMATRIX.search(line) for line in lines):
         return QuantizationError(
-            f"{quantization} needs an importance matrix, which edgequant does not make",
-            next_step="choose a type that needs none, such as Q2_K or IQ4_XS",
+            f"{quantization} needs an importance matrix",
+            next_step=f'put the step imatrix before it: steps = ["imatrix", "{quantization}"], and '
+            "name texts or questions to calibrate on",
         )
     if found := _NOT_FINITE.search("\n".join(lines)):
         return QuantizationError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgequant.core.artefact import ArtefactDraft, Recipe
+from edgequant.core.artefact import ArtefactDraft, Recipe, Store
+from edgequant.core.errors import QuantizationError
+from edgequant.models.calibration import Calibration
 from edgequant.models.formats.gguf import GgufInfo
 from edgequant.models.model_file import STAGE as STAGE
 from edgequant.models.model_file import ModelFile
@@ -33,15 +36,52 @@ class HostBuild(Protocol):
     def llama_cpp_commit(self) -> str: ...
 
 
-class Step(Protocol):
-    """One step of a variant."""
+@dataclass(frozen=True)
+class StepContext:
+    """What a step is given beside the file.
 
-    def recipe(self, source: ModelFile, model: str, host: HostBuild) -> Recipe | None:
+    Attributes:
+        model: the model's name, which files are named for.
+        host: this machine's build of llama.cpp.
+        store: where artefacts are kept: a step may keep there what several variants share.
+        calibration: what to look at the model's numbers on; None where the user gave nothing.
+        rest: the words of the steps that come after; the last one often says in which types the
+            weights will be stored.
+        max_bytes: the variant's limit.
+    """
+
+    model: str
+    host: HostBuild
+    store: Store
+    calibration: Calibration | None = None
+    rest: tuple[str, ...] = ()
+    max_bytes: int | None = None
+
+    def calibration_for(self, step: str) -> Calibration:
+        """What a step calibrates on.
+
+        Raises:
+            QuantizationError: the user gave nothing.
+        """
+        if self.calibration is None:
+            raise QuantizationError(
+                f"the step {step} needs something to calibrate on",
+                subject=self.model,
+                next_step="name texts or questions under [model.calibration], or with "
+                "--calibration-text and --calibration-questions",
+            )
+        return self.calibration
+
+
+class Step(Protocol):
+    """One step of a variant: its class is made with the word's argument where it has one."""
+
+    def recipe(self, source: ModelFile, context: StepContext) -> Recipe | None:
         """All that decides what comes out; None: the source itself is what would come out."""
         ...
 
-    def make(self, source: ModelFile, model: str, host: HostBuild, draft: ArtefactDraft) -> None:
-        """Write the file into the draft.
+    def make(self, source: ModelFile, context: StepContext, draft: ArtefactDraft) -> None:
+        """Write what comes out into the draft: one GGUF, an importance matrix, or both.
 
         Raises:
             EdgequantError: it cannot be made.

@@ -15,6 +15,7 @@ from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
 from edgequant.models.publish import publish
 from edgequant.models.steps.quantize import Fallback, expected_bytes, parse_fallbacks
+from edgequant.models.steps.step import StepContext
 from edgequant.models.types import canonical_type
 from edgequant.models.variant import Variant, variants_of_types
 from tests.models.gguf_writer import TensorSpec, gguf
@@ -112,7 +113,7 @@ def base(store: Store) -> ModelFile:
 
 
 def quantized(base: ModelFile, name: str, host: Host, store: Store) -> ModelFile:
-    return make_variant(Variant.of_type(name), base, "tiny", host=host, store=store)
+    return make_variant(Variant.of_type(name), base, StepContext("tiny", host, store))
 
 
 def test_each_type_is_made_once(host: Host, store: Store, base: ModelFile) -> None:
@@ -229,9 +230,9 @@ def test_a_variant_larger_than_its_limit_is_an_error(
     host.script('cp "$1" "$2"')
     small = Variant.of_steps("small", ["Q2_K"], max_bytes=base.bytes - 1)
     with pytest.raises(QuantizationError, match="more than its limit"):
-        make_variant(small, base, "tiny", host=host, store=store)
+        make_variant(small, base, StepContext("tiny", host, store))
     exact = Variant.of_steps("exact", ["Q2_K"], max_bytes=base.bytes)
-    made = make_variant(exact, base, "tiny", host=host, store=store)
+    made = make_variant(exact, base, StepContext("tiny", host, store))
     assert made.name == "exact"
     assert host.runs == 1, "the same steps under another name are the same artefact"
 
@@ -239,9 +240,10 @@ def test_a_variant_larger_than_its_limit_is_an_error(
 def test_a_variant_is_found_without_making_it(host: Host, store: Store, base: ModelFile) -> None:
     host.script('cp "$1" "$2"')
     variant = Variant.of_type("Q2_K")
-    assert find_variant(variant, base, "tiny", host=host, store=store) is None
-    made = make_variant(variant, base, "tiny", host=host, store=store)
-    found = find_variant(variant, base, "tiny", host=host, store=store)
+    context = StepContext("tiny", host, store)
+    assert find_variant(variant, base, context) is None
+    made = make_variant(variant, base, context)
+    found = find_variant(variant, base, context)
     assert found is not None
     assert found.path == made.path
 
@@ -251,7 +253,7 @@ def test_two_variants_of_one_file_are_published_under_their_own_names(
 ) -> None:
     host.script('cp "$1" "$2"')
     made = [
-        make_variant(Variant.of_steps(name, ["Q2_K"]), base, "tiny", host=host, store=store)
+        make_variant(Variant.of_steps(name, ["Q2_K"]), base, StepContext("tiny", host, store))
         for name in ("one", "two")
     ]
     models = ModelSet("tiny", {file.name: file for file in made}, base)

@@ -17,6 +17,7 @@ from edgequant.models.model_file import ModelFile
 from edgequant.models.steps import registry
 from edgequant.models.steps.quantize import Quantize
 from edgequant.models.steps.registry import step_named
+from edgequant.models.steps.step import StepContext
 from edgequant.models.variant import Variant
 from tests.models.gguf_writer import TensorSpec, gguf
 from tests.page_package import block, install
@@ -56,23 +57,24 @@ def test_the_page_s_step_is_made_and_found_again(tmp_path: Path) -> None:
     host, store = Host(tmp_path), Store(tmp_path / "store")
     section = tomllib.loads(block(PAGE, "toml", 1))["model"]
     (variant,) = ModelSection.model_validate({"folder": "m", **section}).variants()
-    made = make_variant(variant, base, "tiny", host=host, store=store)
+    context = StepContext("tiny", host, store)
+    made = make_variant(variant, base, context)
     assert made.name == "Q8_0-renamed"
     assert made.path.name == "tiny-Q8_0.gguf"
     assert made.header.metadata["general.name"] == "a model of mine"
     assert [t.shape for t in made.header.tensors] == [t.shape for t in base.header.tensors]
-    found = find_variant(variant, base, "tiny", host=host, store=store)
+    found = find_variant(variant, base, context)
     assert found is not None
     assert found.path == made.path
-    alone = make_variant(Variant.of_steps("x", ["rename"]), base, "tiny", host=host, store=store)
-    assert alone.path.name == "tiny.gguf"
+    alone = make_variant(Variant.of_steps("x", ["rename:a model of mine"]), base, context)
+    assert alone.path.name == "renamed.gguf"
     assert len(list((tmp_path / "store" / "models").glob("*/manifest.json"))) == 2
 
 
 @pytest.mark.usefixtures("package")
 def test_what_stores_the_weights_comes_last() -> None:
     with pytest.raises(QuantizationError, match="nothing can come after Q8_0"):
-        Variant.of_steps("x", ["Q8_0", "rename"])
+        Variant.of_steps("x", ["Q8_0", "rename:y"])
 
 
 @pytest.mark.usefixtures("package")
@@ -80,6 +82,15 @@ def test_a_word_that_nobody_knows_is_told_what_there_is() -> None:
     with pytest.raises(QuantizationError, match="'renam'") as raised:
         Variant.of_steps("x", ["renam"])
     assert (raised.value.next_step or "").endswith("F32, rename")
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("word", "said"), [("rename", "needs an argument"), ("Q8_0:x", "unknown quantization type")]
+)
+def test_a_word_with_the_wrong_argument_is_refused(word: str, said: str) -> None:
+    with pytest.raises(QuantizationError, match=said):
+        Variant.of_steps("x", [word])
 
 
 def test_types_are_steps() -> None:

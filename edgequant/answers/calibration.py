@@ -1,0 +1,65 @@
+"""What variants are calibrated on, read from a user's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edgequant.answers.prompts import load_prompt, render
+from edgequant.answers.questions import Question, load_questions
+from edgequant.core.errors import DataSetError
+from edgequant.models.calibration import DEFAULT_TOKENS, Calibration, Chat
+
+DEFAULT_PROMPT = "cot"
+
+
+def load_calibration(
+    texts: Sequence[Path] = (),
+    questions: Path | None = None,
+    *,
+    prompt: str = DEFAULT_PROMPT,
+    tokens: int = DEFAULT_TOKENS,
+) -> Calibration:
+    """Read what a model is calibrated on.
+
+    Args:
+        texts: files of plain text, in UTF-8.
+        questions: a question file; each is asked in the prompt, with its worked answer behind it.
+        prompt: name or path of a prompt.
+        tokens: at most so many are read.
+
+    Raises:
+        DataSetError: a file is missing or wrong, or nothing is given.
+        PromptError: there is no such prompt.
+    """
+    contents = tuple(_text_of(path) for path in texts)
+    asked = load_questions(questions) if questions is not None else []
+    how = load_prompt(prompt)
+    chats = tuple(
+        Chat(tuple((m["role"], m["content"]) for m in render(how, q)), q.raw_answer) for q in asked
+    )
+    return Calibration(contents, chats, tokens)
+
+
+def refuse_common_questions(calibrated: Path, asked: Iterable[Question]) -> None:
+    """Refuse to ask what a model was calibrated on.
+
+    Raises:
+        DataSetError: a question stands in both.
+    """
+    known = {question.sha256 for question in load_questions(calibrated)}
+    common = [question.id for question in asked if question.sha256 in known]
+    if common:
+        raise DataSetError(
+            f"{len(common)} of the questions are those that the model is calibrated on, e.g. "
+            f"{common[0]}: a model does better on what it was calibrated on",
+            subject=calibrated,
+            next_step="calibrate on other questions than those asked",
+        )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise DataSetError(f"cannot be read as UTF-8 text: {error}", subject=path) from error
