@@ -23,6 +23,7 @@ ENTRY_POINTS = "edgequant.steps"
 WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
 OWN: Mapping[str, tuple[str, str]] = {
     "imatrix": ("edgequant.models.steps.imatrix", "Imatrix"),
+    "lora": ("edgequant.models.steps.lora", "Lora"),
     "mix": ("edgequant.models.steps.mix", "Mix"),
 }
 """Word to module and class of our own steps, imported when they are asked for."""
