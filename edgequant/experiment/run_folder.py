@@ -19,6 +19,7 @@ from edgequant.core.files import copy_whole, partials_of, whole_file, write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.json_file import read_json
 from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
+from edgequant.experiment.question_files import question_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,7 +253,7 @@ def _inputs(
         f"experiment {experiment_path.name}": sha256_file(experiment_path),
         **{
             f"questions {name}": sha256_file(path)
-            for name, path in experiment.evaluation.question_files.items()
+            for name, path in question_files(experiment.evaluation).items()
         },
         "llama.cpp source": builds["host"].source.sha256,
         "stage answers": answers.artefact.key,
