@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgequant.answers.prompts import load_prompt, render
-from edgequant.answers.questions import Question, load_questions
+from edgequant.answers.questions import ANSWER_MARK, Question, load_questions
 from edgequant.core.errors import DataSetError
 from edgequant.models.calibration import DEFAULT_TOKENS, Calibration, Chat
 
@@ -33,12 +33,24 @@ def load_calibration(
         PromptError: there is no such prompt.
     """
     contents = tuple(_text_of(path) for path in texts)
-    asked = load_questions(questions) if questions is not None else []
-    how = load_prompt(prompt)
-    chats = tuple(
-        Chat(tuple((m["role"], m["content"]) for m in render(how, q)), q.raw_answer) for q in asked
-    )
+    chats = load_chats(questions, prompt=prompt) if questions is not None else ()
     return Calibration(contents, chats, tokens)
+
+
+def load_chats(questions: Path, *, prompt: str = DEFAULT_PROMPT) -> tuple[Chat, ...]:
+    """The questions of a file, each asked in a prompt, with its worked answer behind it.
+
+    The mark before the last number (``#### 72``) is the file's, not a model's: it is left out.
+
+    Raises:
+        DataSetError: the file is missing or wrong.
+        PromptError: there is no such prompt.
+    """
+    how = load_prompt(prompt)
+    return tuple(
+        Chat(tuple((m["role"], m["content"]) for m in render(how, question)), _worked(question))
+        for question in load_questions(questions)
+    )
 
 
 def refuse_common_questions(calibrated: Path, asked: Iterable[Question]) -> None:
@@ -56,6 +68,11 @@ def refuse_common_questions(calibrated: Path, asked: Iterable[Question]) -> None
             subject=calibrated,
             next_step="calibrate on other questions than those asked",
         )
+
+
+def _worked(question: Question) -> str:
+    before, mark, _ = question.raw_answer.rpartition(ANSWER_MARK)
+    return before.rstrip() if mark else question.raw_answer
 
 
 def _text_of(path: Path) -> str:

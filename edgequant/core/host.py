@@ -25,6 +25,15 @@ def available_memory_bytes() -> int:
     return parse_meminfo(text).get("MemAvailable", free_bytes)
 
 
+def free_cores() -> int:
+    """Cores that nobody used in the last minute, at least one.
+
+    Threads that wait busily for each other, as ggml's do, are many times slower than one thread
+    where a single one of them has no core of its own.
+    """
+    return max(1, round(len(os.sched_getaffinity(0)) - os.getloadavg()[0]))
+
+
 @functools.cache
 def host_identity() -> str:
     """What tells this running system from every other that may share a folder."""

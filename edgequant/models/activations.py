@@ -13,14 +13,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from edgequant.core.errors import ConversionError
+from edgequant.core.host import free_cores
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.native import (
+    GET_ROWS,
     MAX_DIMENSIONS,
     MUL_MAT,
     MUL_MAT_ID,
@@ -73,7 +75,7 @@ def squares(
         passages: token ids, each evaluated from an empty cache.
         weights: names of the tensors whose inputs are looked at; those that no product has (an
             embedding with an output matrix beside it) are not in what is returned.
-        threads: of the CPU, by default one for each core.
+        threads: of the CPU, by default one for each free core.
         on_passage: called after each of them.
 
     Raises:
@@ -207,7 +209,8 @@ class Watched:
         gguf: the model.
         library: the host build's ``libllama.so``.
         context: tokens of the longest passage.
-        threads: of the CPU, by default one for each core.
+        threads: of the CPU, by default one for each free core.
+        writable: its weights lie in memory of its own, not in the file's.
 
     Raises:
         ToolMissingError: the bindings or the library are not there.
@@ -215,7 +218,13 @@ class Watched:
     """
 
     def __init__(
-        self, gguf: Path, library: Path, *, context: int, threads: int | None = None
+        self,
+        gguf: Path,
+        library: Path,
+        *,
+        context: int,
+        threads: int | None = None,
+        writable: bool = False,
     ) -> None:
         self._gguf = gguf
         self._llama = llama = bindings(library)
@@ -224,8 +233,9 @@ class Watched:
         self._watch = _Watch(self._ggml)
         self._context: Any = None
         loading = llama.llama_model_default_params()
-        # Weights that are laid out anew for this CPU could not be written to.
-        loading.use_mmap = loading.use_extra_bufts = False
+        loading.use_extra_bufts = False
+        if writable:
+            loading.load_mode = llama.LLAMA_LOAD_MODE_NONE
         self._model: Any = llama.llama_model_load_from_file(os.fsencode(gguf), loading)
         if not self._model:
             raise self._failed("cannot load it")
@@ -234,7 +244,7 @@ class Watched:
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = context
         parameters.n_batch = parameters.n_ubatch = self._batch_tokens
-        parameters.n_threads = parameters.n_threads_batch = threads or len(os.sched_getaffinity(0))
+        parameters.n_threads = parameters.n_threads_batch = threads or free_cores()
         parameters.type_k = parameters.type_v = F32
         parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         # Kept for as long as the context may call it.
@@ -285,7 +295,7 @@ class Watched:
             self._llama.llama_model_free(self._model)
             self._model = None
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -301,6 +311,8 @@ class _Watch:
         self._see: See = lambda *_: None
         self._operations: dict[int, str] = {}
         self.same: dict[str, str] = {}
+        self.tensors: dict[str, Tensor] = {}
+        """First operands of all products and look-ups, by their names."""
         self.error: Exception | None = None
         self._first: dict[tuple[int, int], str] = {}
         self._all: frozenset[str] | None = None
@@ -326,9 +338,12 @@ class _Watch:
     def _called(self, address: int, ask: bool) -> bool:
         node = Tensor.from_address(address)
         operation = self._operation(node.op)
-        if operation not in (MUL_MAT, MUL_MAT_ID):
+        if operation not in (MUL_MAT, MUL_MAT_ID, GET_ROWS):
             return not ask
         weight = node.src[0].contents.name.decode(errors="replace")
+        self.tensors[weight] = node.src[0].contents
+        if operation == GET_ROWS:
+            return not ask
         wanted = weight in self._wanted
         if ask or not wanted:
             return wanted or not ask

@@ -28,6 +28,27 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """Tokens that are read from an empty cache."""
+
+    tokens: Tokens
+    first: int
+    """Place of the first token that counts, at least 1: those before it are only read."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def counted(self) -> range:
+        """Places of the tokens that count; there may be none."""
+        return range(self.first, len(self.tokens))
+
+    def cut(self, tokens: int) -> Passage:
+        """The first of its tokens."""
+        return Passage(self.tokens[:tokens], self.first)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Texts and chats that a step may look at what the model computes of.
 
@@ -57,7 +78,17 @@ class Calibration:
         context: int = DEFAULT_CONTEXT,
         limit_tokens: int | None = None,
     ) -> list[Tokens]:
-        """Token ids, each passage to be read from an empty cache.
+        """Token ids alone of :meth:`counted_passages`."""
+        found = self.counted_passages(vocabulary, context, limit_tokens)
+        return [passage.tokens for passage in found]
+
+    def counted_passages(
+        self,
+        vocabulary: Vocabulary,
+        context: int = DEFAULT_CONTEXT,
+        limit_tokens: int | None = None,
+    ) -> list[Passage]:
+        """What is read, each passage from an empty cache, and which of its tokens matter.
 
         Texts and chats take turns, so that a limit leaves some of both.
 
@@ -70,35 +101,40 @@ class Calibration:
             ConversionError: the model has no chat template, or it refuses the turns.
         """
         room = min(self.tokens, limit_tokens or self.tokens)
-        found: list[Tokens] = []
+        found: list[Passage] = []
         for passage in self._in_turns(vocabulary, context):
             if room < 2:
                 break
-            found.append(passage[:room])
-            room -= len(found[-1])
+            found.append(passage.cut(room))
+            room -= len(found[-1].tokens)
         return found
 
-    def _in_turns(self, vocabulary: Vocabulary, context: int) -> Iterator[Tokens]:
+    def _in_turns(self, vocabulary: Vocabulary, context: int) -> Iterator[Passage]:
         windows = (w for text in self.texts for w in _windows(text, vocabulary, context))
-        chats = (_chat(chat, vocabulary)[:context] for chat in self.chats)
+        chats = (chat_passage(chat, vocabulary).cut(context) for chat in self.chats)
         for pair in zip_longest(windows, chats):
             yield from (passage for passage in pair if passage is not None and len(passage) > 1)
 
 
-def _windows(text: str, vocabulary: Vocabulary, context: int) -> Iterator[Tokens]:
+def _windows(text: str, vocabulary: Vocabulary, context: int) -> Iterator[Passage]:
     # What the model wants in front of a text is all that tokenizing nothing gives.
     front = vocabulary.tokenize("", add_special=True)[:1]
     tokens = vocabulary.tokenize(text, add_special=False)
     room = context - len(front)
     for start in range(0, len(tokens), room):
-        yield (*front, *tokens[start : start + room])
+        yield Passage((*front, *tokens[start : start + room]), 1)
 
 
-def _chat(chat: Chat, vocabulary: Vocabulary) -> Tokens:
+def chat_passage(chat: Chat, vocabulary: Vocabulary) -> Passage:
+    """A chat as the model reads it; the answer's tokens count, with the one that ends it.
+
+    Raises:
+        ConversionError: the model has no chat template, or it refuses the turns.
+    """
     turns: Sequence[dict[str, str]] = [{"role": r, "content": c} for r, c in chat.turns]
     prompt = vocabulary.tokenize(vocabulary.apply_template(turns), add_special=True)
     if not chat.answer:
-        return prompt
+        return Passage(prompt, 1)
     end = vocabulary.end_token
     answer = vocabulary.tokenize(chat.answer, add_special=False)
-    return (*prompt, *answer, *((end,) if end >= 0 else ()))
+    return Passage((*prompt, *answer, *((end,) if end >= 0 else ())), len(prompt))

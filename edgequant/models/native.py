@@ -8,6 +8,8 @@ from typing import Any
 
 MUL_MAT, MUL_MAT_ID = "MUL_MAT", "MUL_MAT_ID"
 """ggml's names of a product with a matrix, and with one of several (a mixture's experts)."""
+GET_ROWS = "GET_ROWS"
+"""And of a look-up in a table, such as that of the embeddings."""
 
 ERROR_LEVEL = 4
 """ggml's number for messages that are errors."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from edgequant.core.probabilities import divergences
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,39 +43,22 @@ class TokenScores:
         return len(self.divergence)
 
 
-def log_softmax(logits: npt.NDArray[Any]) -> Floats:
-    """Logarithms of the probabilities that logits stand for.
-
-    Args:
-        logits: shape (n, vocabulary), finite.
-    """
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted
-
-
-def compare(
-    reference: npt.NDArray[Any], variant: npt.NDArray[Any], following: Sequence[int], passage: int
-) -> TokenScores:
+def compare(log_p: Floats, log_q: Floats, following: Sequence[int], passage: int) -> TokenScores:
     """Both models at the same places.
 
     Args:
-        reference: its logits, shape (n, vocabulary).
-        variant: its logits, of the same shape.
+        log_p: logarithms of the reference's probabilities, shape (n, vocabulary).
+        log_q: of the variant, of the same shape.
         following: the token that follows each place, n of them.
         passage: number of the passage that the places belong to.
     """
-    log_p, log_q = log_softmax(reference), log_softmax(variant)
     places = np.arange(len(following))
     targets = np.asarray(following, dtype=np.int64)
-    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
     return TokenScores(
         reference_log_likelihood=log_p[places, targets],
         variant_log_likelihood=log_q[places, targets],
-        # It is never below 0; the last bits of the sum may be.
-        divergence=np.maximum(divergence, 0.0),
-        same_top=reference.argmax(axis=1) == variant.argmax(axis=1),
+        divergence=divergences(log_p, log_q),
+        same_top=log_p.argmax(axis=1) == log_q.argmax(axis=1),
         passage=np.full(len(targets), passage, dtype=np.int64),
     )
 

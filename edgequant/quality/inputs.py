@@ -9,10 +9,11 @@ from typing import Any
 from edgequant.core.errors import DataFrameError, DataSetError
 from edgequant.core.schemas import ANSWERS
 from edgequant.core.tables import read_table, records
+from edgequant.models.calibration import Calibration, Chat, chat_passage
 from edgequant.models.model_file import ModelFile
 from edgequant.models.vocabulary import Vocabulary
 from edgequant.quality.overlap import refuse_overlap
-from edgequant.quality.passages import UNCAPPED, Text, answers, windows
+from edgequant.quality.passages import UNCAPPED, Passage, Text, answers, windows
 
 
 def load_texts(paths: Sequence[Path]) -> dict[str, str]:
@@ -51,6 +52,36 @@ def cut_texts(texts: Mapping[str, str], vocabulary: Vocabulary, *, context: int)
         windows(name, vocabulary.tokenize(text, add_special=False), context=context, bos=bos)
         for name, text in texts.items()
     ]
+
+
+def chats_text(
+    chats: Sequence[Chat], vocabulary: Vocabulary, *, name: str, limit: int, answers_only: bool
+) -> Text:
+    """Questions with their answers, in the model's own chat form, each from an empty cache.
+
+    Args:
+        chats: the questions.
+        vocabulary: of the model.
+        name: as the table calls them.
+        limit: at most so many tokens are read.
+        answers_only: only the answers' tokens count, not the questions'.
+
+    Raises:
+        DataSetError: there is nothing to count.
+        ConversionError: the model has no chat template.
+    """
+    found, room = [], limit
+    for chat in chats:
+        read = chat_passage(chat, vocabulary).cut(room)
+        room -= len(read)
+        counted = tuple(read.counted if answers_only else range(1, len(read)))
+        if counted:
+            found.append(Passage(read.tokens, counted))
+        if room < 2:
+            break
+    if not found:
+        raise DataSetError("has no answers", subject=name)
+    return Text(name, tuple(found))
 
 
 def answers_text(
@@ -92,6 +123,17 @@ def _is_of(row: Mapping[str, Any], reference: ModelFile, whose: str | None) -> b
     if whose is not None:
         return bool(row["quantization"] == whose)
     return bool(row["model_sha256"] == reference.sha256)
+
+
+def refuse_calibration(
+    calibration: Calibration, texts: Sequence[Text], vocabulary: Vocabulary
+) -> None:
+    """Refuse to judge on what steps were calibrated on; raises as the next."""
+    read = calibration.counted_passages(vocabulary)
+    for text in texts:
+        # Not the prompts, which have one system text.
+        known = [passage.tokens[passage.first :] for passage in read]
+        refuse_overlap(known, text.counted_runs, names=("of the steps", text.name))
 
 
 def refuse_calibration_texts(

@@ -18,7 +18,7 @@ from edgequant.models.variant import variants_of_types
 from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 from edgequant.quality.inputs import cut_texts, load_texts
 from edgequant.quality.logits import LogitsModel
-from edgequant.quality.measure import measure_quality, pair_scores
+from edgequant.quality.measure import all_scores, measure_quality
 from edgequant.quality.passages import Text
 from tests.answers.mirrors.llama_server.tiny_llama import write_tiny_llama
 
@@ -85,14 +85,38 @@ def test_what_a_pair_gave_is_not_computed_again(
     models: ModelSet, text: Text, host_build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "store")
-    pair = (models["F16"], models["Q4_K_M"], text, host_build, store)
-    first = pair_scores(*pair, threads=1)
+    both = [models["Q4_K_M"], models["Q2_K"]]
+    alone = all_scores(models["F16"], both[:1], text, host_build, store, threads=1)
+    together = all_scores(models["F16"], both, text, host_build, store, threads=1)
     monkeypatch.setattr("edgequant.quality.measure.LogitsModel", None)
-    again = pair_scores(*pair, threads=1)
-    assert all(
-        np.array_equal(a, b)
-        for a, b in zip(vars(first).values(), vars(again).values(), strict=True)
-    )
+    again = all_scores(models["F16"], both, text, host_build, store, threads=1)
+    assert np.array_equal(alone[0].divergence, together[0].divergence)
+    for first, second in zip(together, again, strict=True):
+        for a, b in zip(vars(first).values(), vars(second).values(), strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_the_reference_is_read_once_for_all_that_fit(
+    models: ModelSet, text: Text, host_build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    load = LogitsModel.__init__
+
+    def counted(self: LogitsModel, gguf: Path, *given: Any, **named: Any) -> None:
+        loaded.append(gguf)
+        load(self, gguf, *given, **named)
+
+    monkeypatch.setattr(LogitsModel, "__init__", counted)
+    both = [models["Q4_K_M"], models["Q2_K"]]
+    apart = []
+    for memory, times in ((64 << 30, 1), (0, 2)):
+        loaded.clear()
+        monkeypatch.setattr("edgequant.quality.measure.available_memory_bytes", lambda m=memory: m)
+        store = Store(tmp_path / str(memory))
+        scores = all_scores(models["F16"], both, text, host_build, store, threads=1)
+        assert loaded.count(models["F16"].path) == times
+        apart.append([s.divergence.tolist() for s in scores])
+    assert apart[0] == apart[1]
 
 
 def test_a_batch_reads_as_its_parts_do(

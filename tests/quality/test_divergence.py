@@ -10,11 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgequant.quality.divergence import TokenScores, compare, concatenate, log_softmax
+from edgequant.core.probabilities import log_softmax
+from edgequant.quality.divergence import TokenScores, concatenate
+from edgequant.quality.divergence import compare as compare_probabilities
 from edgequant.quality.measure import mark_front
 from edgequant.quality.statistics import clustered_mean, summarize
 
 LOGITS = arrays.arrays(np.float32, (3, 5), elements=st.floats(-50, 50, width=32))
+
+
+def compare(p: np.ndarray, q: np.ndarray, following: list[int], passage: int) -> TokenScores:
+    return compare_probabilities(log_softmax(p), log_softmax(q), following, passage)
 
 
 def test_two_tokens_by_hand() -> None:
