@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgequant.core.version import __version__
 
 if TYPE_CHECKING:
+    from edgequant.answers.calibration import load_calibration
     from edgequant.answers.generate import generate
     from edgequant.boards.deploy import deploy
     from edgequant.boards.profile import load_profile
@@ -38,6 +39,7 @@ __all__ = [
     "build_target",
     "deploy",
     "generate",
+    "load_calibration",
     "load_experiment",
     "load_profile",
     "load_run",
@@ -59,6 +61,7 @@ _PLACES = {
     "build_target": ("build.build", "build"),
     "deploy": ("boards.deploy", "deploy"),
     "generate": ("answers.generate", "generate"),
+    "load_calibration": ("answers.calibration", "load_calibration"),
     "load_experiment": ("experiment.file", "load_experiment"),
     "load_profile": ("boards.profile", "load_profile"),
     "load_run": ("experiment.run", "load_run"),

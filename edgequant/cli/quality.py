@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json, print_table
-from edgequant.cli.quantize import DEFAULT_TYPES
+from edgequant.cli.quantize import DEFAULT_TYPES, calibration_of, variant_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from edgequant.build.build import Build
+    from edgequant.models.calibration import Calibration
     from edgequant.models.steps.convert import OutputType
+    from edgequant.models.variant import Variant
 
 REFERENCE = "reference"
 
@@ -32,7 +34,10 @@ def command(
         metavar="TYPE",
     ),
     variants: list[str] = typer.Option(
-        [], "--variant", help="A variant's GGUF; once for each.", metavar="NAME=GGUF"
+        [],
+        "--variant",
+        help="A variant's GGUF, or the steps that make it of the folder; once for each.",
+        metavar="NAME=GGUF|STEP,STEP",
     ),
     output_type: Literal["auto", "f16", "bf16"] = typer.Option(
         "auto", "--output-type", help="Type of a folder's 16-bit GGUF; auto keeps bfloat16."
@@ -48,6 +53,27 @@ def command(
     ),
     limit: int = typer.Option(
         200, "--limit", min=1, max=LARGEST_COUNT, help="At most so many answers."
+    ),
+    questions: Path | None = typer.Option(
+        None,
+        "--questions",
+        help="Questions with worked answers, in the model's own chat form, to compare on.",
+        metavar="FILE",
+    ),
+    prompt: str = typer.Option(
+        "cot", "--prompt", help="How these, and those of the calibration, are asked."
+    ),
+    tokens: int = typer.Option(
+        8192, "--tokens", min=2, max=LARGEST_COUNT, help="At most so many tokens of the questions."
+    ),
+    calibration_texts: list[Path] = typer.Option(
+        [], "--calibration-text", help="As of quantize, for --variant's steps.", metavar="FILE"
+    ),
+    calibration_questions: Path | None = typer.Option(
+        None, "--calibration-questions", help="As of quantize.", metavar="FILE"
+    ),
+    calibration_tokens: int = typer.Option(
+        16384, "--calibration-tokens", min=2, max=LARGEST_COUNT, help="As of quantize."
     ),
     calibration: list[Path] = typer.Option(
         [],
@@ -70,39 +96,58 @@ def command(
 
     Example: edgequant quality ./my-model --type Q2_K --type Q4_K_M --text wiki.txt
     """
-    if not texts and answers is None:
-        raise typer.BadParameter("nothing to compare on: give --text or --answers")
+    if not texts and answers is None and questions is None:
+        raise typer.BadParameter("nothing to compare on: give --text, --questions or --answers")
     if types and not model.is_dir():
         raise typer.BadParameter("--type is made of a folder; give files with --variant NAME=GGUF")
-    named = dict(_named_file(variant) for variant in variants)
+    named, stepped = _named(variants, model.is_dir())
     if not model.is_dir() and not named:
         raise typer.BadParameter("nothing to compare: give --variant NAME=GGUF")
 
+    from edgequant.answers.calibration import load_chats
     from edgequant.build.build import build
     from edgequant.core.tables import records
+    from edgequant.models.variant import Variant
     from edgequant.quality.inputs import (
         answers_text,
+        chats_text,
         cut_texts,
         load_answers,
         load_texts,
+        refuse_calibration,
         refuse_calibration_texts,
     )
 
     # What is wrong with the input is said before the tools are built, which can take minutes.
     contents, calibrated = load_texts(texts), load_texts(calibration)
     rows = load_answers(answers) if answers is not None else None
+    chats = load_chats(questions, prompt=prompt) if questions is not None else None
+    wanted = [
+        *map(Variant.of_type, dict.fromkeys(types or ([] if named or stepped else DEFAULT_TYPES))),
+        *map(variant_of, stepped),
+    ]
+    steps_calibration = calibration_of(
+        calibration_texts, calibration_questions, prompt, calibration_tokens
+    )
     from edgequant.models.ready import take_in
     from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
     from edgequant.quality.measure import measure_quality
 
     host = build("host")
-    made = _made_of(model, types or ([] if named else DEFAULT_TYPES), host, output_type)
+    made = _made_of(model, wanted, host, output_type, steps_calibration)
     models = take_in({**made, **named}, name=model.stem)
     reference = models[REFERENCE]
     with Vocabulary(reference.path, host.binary(LIBRARY_NAME)) as vocabulary:
         used = cut_texts(contents, vocabulary, context=context)
         if rows is not None:
             used.append(answers_text(rows, reference, vocabulary, whose=answers_of, limit=limit))
+        if chats is not None:
+            for name, alone in ((str(questions), False), (f"answers of {questions}", True)):
+                used.append(
+                    chats_text(chats, vocabulary, name=name, limit=tokens, answers_only=alone)
+                )
+        if steps_calibration is not None:
+            refuse_calibration(steps_calibration, used, vocabulary)
         refuse_calibration_texts(calibrated, used, vocabulary)
     compared = [file for file in models if file.name != REFERENCE]
     table = measure_quality(reference, compared, used, host=host, threads=threads)
@@ -117,28 +162,36 @@ def command(
         echo(path)
 
 
-def _named_file(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path) or name == REFERENCE:
-        raise typer.BadParameter(f"--variant {text!r} is not of the form NAME=GGUF")
-    return name, Path(path)
+def _named(variants: Sequence[str], folder: bool) -> tuple[dict[str, Path], list[str]]:
+    """Variants that are files, by their names, and those that are made of the folder."""
+    files: dict[str, Path] = {}
+    stepped = []
+    for text in variants:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value) or name == REFERENCE:
+            raise typer.BadParameter(f"--variant {text!r} is not of the form NAME=GGUF")
+        if folder and not value.endswith(".gguf") and not Path(value).exists():
+            stepped.append(text)
+        else:
+            files[name] = Path(value)
+    return files, stepped
 
 
 def _made_of(
-    model: Path, types: Sequence[str], host: Build, output_type: OutputType
+    model: Path,
+    variants: Sequence[Variant],
+    host: Build,
+    output_type: OutputType,
+    calibration: Calibration | None,
 ) -> dict[str, Path]:
     """The reference, and what is made of a folder."""
     if not model.is_dir():
         return {REFERENCE: model}
     from edgequant.models.make import make_models
-    from edgequant.models.variant import variants_of_types
 
-    # The 16-bit file alone needs no type.
-    made = make_models(
-        model, variants_of_types(types or ["F16"]), host=host, output_type=output_type
-    )
+    made = make_models(model, variants, host=host, output_type=output_type, calibration=calibration)
     assert made.base is not None
-    return {REFERENCE: made.base.path, **(made.paths if types else {})}
+    return {REFERENCE: made.base.path, **made.paths}
 
 
 def _write(table: pd.DataFrame, out: Path) -> list[str]:

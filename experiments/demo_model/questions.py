@@ -49,8 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--seed", default=SEED, help="another one gives other questions")
     arguments = parser.parse_args()
-    lines = [json.dumps(record(problem)) for problem in held_out(arguments.count)]
+    problems = held_out(arguments.count, arguments.seed)
+    lines = [json.dumps(record(problem)) for problem in problems]
     arguments.out.write_text("\n".join(lines) + "\n")
 
 

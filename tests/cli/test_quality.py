@@ -17,6 +17,8 @@ from edgequant.cli import app
         (["m.gguf", "--text", "t", "--type", "Q2_K"], app.USAGE_ERROR, "is made of a folder"),
         (["m.gguf", "--text", "t", "--variant", "Q2_K"], app.USAGE_ERROR, "not of the form"),
         (["m.gguf", "--text", "t", "--variant", "reference=x"], app.USAGE_ERROR, "not of the form"),
+        ([".", "--text", "t", "--variant", "a=nix,Q2_K"], 17, "unknown quantization type 'nix'"),
+        ([".", "--questions", "gone"], 13, "cannot be read"),
         (["m.gguf", "--text", "gone", "--variant", "a=x"], 13, "cannot be read as UTF-8"),
         (["m.gguf", "--text", "bytes", "--variant", "a=x"], 13, "cannot be read as UTF-8"),
         (["m.gguf", "--text", ".", "--variant", "a=x"], 13, "cannot be read as UTF-8"),

@@ -30,6 +30,8 @@ MAIN = "from edgequant.cli.app import main; main()"
         (["acme/Tiny-1B"], 56, "cannot be reached, and acme/Tiny-1B is not"),
         (["."], 10, "has no config.json"),
         ([".", "--type", "Q9_K"], 17, "unknown quantization type 'Q9_K'"),
+        ([".", "--variant", "x=Q9_K"], 17, "unknown quantization type 'Q9_K'"),
+        ([".", "--calibration-text", "gone"], 13, "cannot be read as UTF-8"),
     ],
 )
 def test_wrong_input(tmp_path: Path, arguments: list[str], exit_code: int, cause: str) -> None:

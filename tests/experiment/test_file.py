@@ -52,6 +52,15 @@ def test_boards_and_prompts_given_by_path_start_there_too(tmp_path: Path) -> Non
     assert experiment.what_if[0].board == str(tmp_path / "../other.toml")
 
 
+def test_calibration_starts_there_too(tmp_path: Path) -> None:
+    text = MINIMAL + '[model.calibration]\ntexts = ["a.txt"]\nquestions = "q.jsonl"\n'
+    section = load_experiment(write(tmp_path, text))[0].model.calibration
+    assert section is not None
+    assert section.texts == [tmp_path / "a.txt"]
+    assert section.questions == tmp_path / "q.jsonl"
+    assert (section.prompt, section.tokens) == ("cot", 16384)
+
+
 def test_absolute_paths_stay(tmp_path: Path) -> None:
     text = MINIMAL.replace('"model"', '"/srv/model"')
     assert load_experiment(write(tmp_path, text))[0].model.folder == Path("/srv/model")
@@ -62,6 +71,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     [
         (('name = "mine"', "name = 'mine'\nspeling = 1"), "speling"),
         (('types = ["Q2_K", "Q8_0"]', "types = []"), "model: give types"),
+        (("[board]", "[model.calibration]\ntokens = 9\n[board]"), "give texts or questions"),
         (('types = ["Q2_K", "Q8_0"]', 'files = {x = "x.gguf"}'), "model: give either"),
         (('folder = "model"', 'files = {x = "x.gguf"}'), "model: files are variants already"),
         (('folder = "model"', 'files = {"../x" = "x.gguf"}'), "no name"),

@@ -51,6 +51,7 @@ ADDS_UP = 1.5
 """Slopes are measured anew among the others' errors where all together do so much more harm."""
 ANY_TYPE = "Q4_K_M"
 """What tells which weights are quantized at all, where no type is named."""
+NOT_QUANTIZED = frozenset({"F32", "F16", "BF16"})
 ADDED_BYTES = 256
 """More than the metadata that a quantized file has and the 16-bit one has not."""
 
@@ -89,6 +90,9 @@ class Mix:
         Raises:
             QuantizationError: there is nothing to calibrate on, or neither type nor limit.
         """
+        if source.header.file_type not in NOT_QUANTIZED:
+            # A step before it has stored the weights in the types of the plan.
+            return None
         parameters: dict[str, object] = {
             "step": WORD,
             "recipe": RECIPE,
@@ -130,6 +134,10 @@ class Mix:
         )
         return Plan(**json.loads(made.file(PLAN_NAME).read_text(encoding="utf-8")))
 
+    def stored_types(self, source: ModelFile, context: StepContext) -> dict[str, str]:
+        """See :func:`edgequant.models.steps.to_come.stored_types`."""
+        return self.plan(source, context).types
+
     def _plan_recipe(self, source: ModelFile, context: StepContext) -> Recipe:
         sensitivity = _sensitivity_recipe(source, context)
         parameters = {"recipe": PLAN_RECIPE, "limit": self._limit_named(context)}
@@ -137,7 +145,7 @@ class Mix:
         return Recipe(SENSITIVITY_STAGE, inputs, parameters, sensitivity.llama_cpp_commit)
 
     def _make_plan(self, source: ModelFile, context: StepContext, draft: ArtefactDraft) -> None:
-        plain = plain_types(source.path, self.type or ANY_TYPE, context.host)
+        plain = plain_types(replace(source, importance=None), self.type or ANY_TYPE, context.host)
         limit = _tensor_limit(source.header, plain, None if self.type else context.max_bytes)
         names = tuple(sorted(plain))
         made = context.store.get_or_make(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from edgequant.core.errors import QuantizationError
 from edgequant.core.process import run_captured
+from edgequant.models.model_file import ModelFile
 from edgequant.models.steps.step import HostBuild
 
 TIMEOUT_SECONDS = 600.0
@@ -17,26 +17,29 @@ _LINE = re.compile(
 )
 
 
-def plain_types(gguf: Path, quantization: str, host: HostBuild) -> dict[str, str]:
+def plain_types(source: ModelFile, quantization: str, host: HostBuild) -> dict[str, str]:
     """Tensor to ggml type, for all that are quantized.
 
     Args:
-        gguf: the 16-bit file.
+        source: the 16-bit file; with an importance matrix some types are others.
         quantization: a type of llama-quantize's.
         host: build of this machine's tools.
 
     Raises:
         QuantizationError: llama-quantize failed.
     """
-    program = host.binary("llama-quantize")
+    options = ["--dry-run"]
+    if source.importance is not None:
+        options += ["--imatrix", str(source.importance.path)]
     ran = run_captured(
-        [str(program), "--dry-run", str(gguf), quantization], timeout_seconds=TIMEOUT_SECONDS
+        [str(host.binary("llama-quantize")), *options, str(source.path), quantization],
+        timeout_seconds=TIMEOUT_SECONDS,
     )
     found = parse_dry_run(ran.output.splitlines())
     if ran.status != 0 or not found:
         raise QuantizationError(
             f"llama-quantize does not tell what it would make of it ({ran.failure})",
-            subject=gguf,
+            subject=source.path,
         )
     return found
 

@@ -15,6 +15,7 @@ from edgequant.core.process import run_logged
 from edgequant.core.progress import Task, task
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.model_file import ModelFile
+from edgequant.models.steps.plain_types import plain_types
 from edgequant.models.steps.step import SPARE_BYTES, STAGE, HostBuild, StepContext, header_facts
 
 # Raise it when a change here makes other files from the same inputs.
@@ -87,6 +88,10 @@ class Quantize:
             "fallback": [asdict(fallback) for fallback in parse_fallbacks(lines)],
         }
         out.chmod(0o444)
+
+    def stored_types(self, source: ModelFile, context: StepContext) -> dict[str, str]:
+        """See :func:`edgequant.models.steps.to_come.stored_types`."""
+        return plain_types(source, self.type, context.host)
 
 
 def parse_fallbacks(lines: Sequence[str]) -> list[Fallback]:
