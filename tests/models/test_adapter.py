@@ -128,3 +128,24 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match=r"has no adapter_model.safetensors") as raised:
         read_adapter(folder)
     assert "pickles" in (raised.value.next_step or "")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"peft_type": "LORA", "r": ' + b"9" * 5000 + b"}",
+        b'{"peft_type": "LORA", "r": NaN}',
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"peft_type": ["LORA"]}',
+    ],
+)
+def test_whatever_is_in_the_settings_is_an_error_of_its_class(
+    tmp_path: Path, document: bytes
+) -> None:
+    write_adapter(tmp_path, matrices(SHAPES))
+    (tmp_path / "adapter_config.json").write_bytes(document)
+    with pytest.raises(ModelFolderError):
+        read_adapter(tmp_path)
