@@ -478,6 +478,6 @@ def test_quality_beside_the_run_is_on_the_page(run_folder: Path, tmp_path: Path)
     assert page.open == []
     assert "#quality" in page.links and "quality" in page.ids
     assert {"figure-quality-1-chat-b-txt", "figure-quality-2-answers-of-q8-0"} <= set(page.ids)
-    for words in ("Chat <b>.txt", "2498 tokens in 9 passages", "0.787", "± 0.016", "71.1 %"):
+    for words in ("chat <b>.txt", "2498 tokens in 9 passages", "0.787", "± 0.016", "71.1 %"):
         assert words in page.text, words
     assert (folder / "figures" / "quality-1-chat-b-txt.csv").is_file()
