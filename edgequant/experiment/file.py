@@ -390,6 +390,28 @@ class EvaluationSection(QuestionsSection):
         return prompts
 
 
+class QualitySection(Section):
+    """How far the variants lie from their 16-bit file, and on what that is measured."""
+
+    texts: list[FilePath] = Field(default=[])
+    """UTF-8 texts; relative paths start at the experiment file."""
+    answers_of: Name | None = None
+    """A variant whose answers in this run are compared on as well."""
+    limit: PositiveInt = 200
+    """At most so many of these answers."""
+    context: Annotated[PositiveInt, Field(ge=4)] = 512
+    """Tokens of a text's window."""
+
+    @model_validator(mode="after")
+    def _something(self) -> QualitySection:
+        if not self.texts and self.answers_of is None:
+            raise ValueError("give texts or answers_of")
+        names = [path.name for path in self.texts]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two texts are called {', '.join(repeated)}")
+        return self
+
+
 class WhatIf(Section):
     """The same answers under other latencies than the board's own."""
 
@@ -416,6 +438,7 @@ class Experiment(Section):
     mirror: MirrorSection = Field(default_factory=MirrorSection)
     mirror_check: MirrorCheckSection | None = None
     evaluation: EvaluationSection
+    quality: QualitySection | None = None
     time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""
     what_if: list[WhatIf] = Field(default=[])

@@ -13,6 +13,7 @@ from edgequant.boards.profile import BoardProfile, Clock, load_profile
 from edgequant.boards.session import clock_of
 from edgequant.core.errors import ExperimentError
 from edgequant.experiment.file import CalibrationSection, EvaluationSection, Experiment
+from edgequant.experiment.quality import read_texts
 from edgequant.experiment.question_files import question_file
 from edgequant.latency.measure import MeasureSettings
 from edgequant.models.calibration import Calibration
@@ -109,6 +110,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
             if task.prompts
         },
     )
+    if experiment.quality is not None:
+        read_texts(experiment.quality)
     if model.calibration is not None and model.calibration.questions is not None:
         refuse_common_questions(model.calibration.questions, inputs.questions)
     for prompt, question in inputs.asked():
