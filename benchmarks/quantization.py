@@ -45,15 +45,15 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "imatrix": ("imatrix", "{type}"),
     "awq": ("awq", "{type}"),
     "awq+imatrix": ("awq", "imatrix", "{type}"),
-    "gptq": ("gptq", "{type}"),
+    "gptq": ("gptq:{type}",),
     "rotate": ("rotate", "{type}"),
     "mix": ("mix:{type}",),
     "imatrix+mix": ("imatrix", "mix:{type}"),
     "awq+imatrix+mix": ("awq", "imatrix", "mix:{type}"),
-    "imatrix+gptq": ("imatrix", "gptq", "{type}"),
-    "awq+imatrix+gptq": ("awq", "imatrix", "gptq", "{type}"),
-    "imatrix+gptq+mix": ("imatrix", "gptq", "mix:{type}"),
-    "awq+imatrix+gptq+mix": ("awq", "imatrix", "gptq", "mix:{type}"),
+    "imatrix+gptq": ("imatrix", "gptq:{type}"),
+    "awq+imatrix+gptq": ("awq", "imatrix", "gptq:{type}"),
+    "imatrix+gptq+mix": ("imatrix", "gptq:mix:{type}"),
+    "awq+imatrix+gptq+mix": ("awq", "imatrix", "gptq:mix:{type}"),
 }
 
 
@@ -141,7 +141,7 @@ def accuracy(files: Sequence[ModelFile], questions: Sequence[Question], host: Bu
     expected = {question.id: question.answer for question in questions}
     grader = Boxed()
     right = dict.fromkeys([file.name for file in files], 0)
-    for row in records(answers.frame):
+    for row in records(answers.frame()):
         value = last_value(grader.readings(row["text"]))
         right[row["quantization"]] += value is not None and grader.agrees(
             value, expected[row["question_id"]]
