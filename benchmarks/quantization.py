@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from edgequant.answers.calibration import load_calibration, load_chats
-from edgequant.build.build import build
+from edgequant.answers.generate import generate
+from edgequant.answers.mirrors.registry import make_mirrors
+from edgequant.answers.prompts import load_prompt
+from edgequant.answers.questions import Question, load_questions
+from edgequant.build.build import Build, build
 from edgequant.core.artefact import Store
 from edgequant.core.errors import EdgequantError
 from edgequant.core.schemas import QUALITY
 from edgequant.core.tables import records, write_csv
+from edgequant.matching.graders.boxed import Boxed
+from edgequant.matching.graders.grader import last_value
+from edgequant.matching.intervals import wilson_interval
 from edgequant.models.folder import check_model_folder
 from edgequant.models.make import convert_folder, make_variant
 from edgequant.models.model_file import ModelFile
@@ -31,21 +38,22 @@ from edgequant.quality.inputs import chats_text, refuse_calibration
 from edgequant.quality.measure import measure_quality
 from edgequant.report.style import significant
 
+MAX_TOKENS = 320
 TYPES = ("Q2_K", "Q3_K_M", "Q4_0", "Q4_K_M")
 WAYS: Mapping[str, tuple[str, ...]] = {
     "plain": ("{type}",),
     "imatrix": ("imatrix", "{type}"),
     "awq": ("awq", "{type}"),
     "awq+imatrix": ("awq", "imatrix", "{type}"),
-    "gptq": ("gptq", "{type}"),
+    "gptq": ("gptq:{type}",),
     "rotate": ("rotate", "{type}"),
     "mix": ("mix:{type}",),
     "imatrix+mix": ("imatrix", "mix:{type}"),
     "awq+imatrix+mix": ("awq", "imatrix", "mix:{type}"),
-    "imatrix+gptq": ("imatrix", "gptq", "{type}"),
-    "awq+imatrix+gptq": ("awq", "imatrix", "gptq", "{type}"),
-    "imatrix+gptq+mix": ("imatrix", "gptq", "mix:{type}"),
-    "awq+imatrix+gptq+mix": ("awq", "imatrix", "gptq", "mix:{type}"),
+    "imatrix+gptq": ("imatrix", "gptq:{type}"),
+    "awq+imatrix+gptq": ("awq", "imatrix", "gptq:{type}"),
+    "imatrix+gptq+mix": ("imatrix", "gptq:mix:{type}"),
+    "awq+imatrix+gptq+mix": ("awq", "imatrix", "gptq:mix:{type}"),
 }
 
 
@@ -72,6 +80,9 @@ def main() -> None:
     for text in texts:
         rows = {r["quantization"]: r for r in records(table) if r["text"] == text.name}
         print(markdown(text.name, rows))
+    if arguments.asked:
+        questions = load_questions(arguments.questions, arguments.asked)
+        print(accuracy([base, *files], questions, host))
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_csv(table, arguments.out / QUALITY.file, QUALITY)
@@ -88,6 +99,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=8192, help="of the questions and answers")
     parser.add_argument("--texts", type=words, default=["questions and answers", "answers"])
+    parser.add_argument(
+        "--asked", type=int, default=0, help="ask so many questions, too, and grade the answers"
+    )
     parser.add_argument("--types", type=words, default=list(TYPES))
     parser.add_argument("--ways", type=words, default=list(WAYS))
     parser.add_argument("--output-type", choices=("auto", "f16", "bf16"), default="auto")
@@ -107,6 +121,37 @@ def _made(
             except EdgequantError as error:
                 # One that cannot be made is told, and the others are compared all the same.
                 print(f"{type} {way}: {error}\n")
+
+
+def accuracy(files: Sequence[ModelFile], questions: Sequence[Question], host: Build) -> str:
+    """How many questions each file answers rightly: one slot, no prompt cache, greedy.
+
+    Args:
+        files: of one model.
+        questions: asked in the prompt ``cot``.
+        host: build of this machine's tools.
+    """
+    answers = generate(
+        files,
+        mirrors=make_mirrors("llama-server", host),
+        prompts=[load_prompt("cot")],
+        questions=questions,
+        max_tokens=MAX_TOKENS,
+    )
+    expected = {question.id: question.answer for question in questions}
+    grader = Boxed()
+    right = dict.fromkeys([file.name for file in files], 0)
+    for row in records(answers.frame()):
+        value = last_value(grader.readings(row["text"]))
+        right[row["quantization"]] += value is not None and grader.agrees(
+            value, expected[row["question_id"]]
+        )
+    lines = [f"{len(questions)} questions, step by step", "", "| variant | right | 95 % |"]
+    lines.append("| --- | ---: | ---: |")
+    for name, count in right.items():
+        low, high = wilson_interval(count, len(questions))
+        lines.append(f"| {name} | {count / len(questions):.1%} | {low:.1%} to {high:.1%} |")
+    return "\n".join([*lines, ""])
 
 
 def markdown(text: str, rows: Mapping[str, Mapping[str, Any]]) -> str:

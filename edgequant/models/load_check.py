@@ -124,7 +124,9 @@ def evaluate_once(gguf: Path, library: Path) -> LoadReport:
         return LoadReport(loaded=False, messages=errors[:KEPT_MESSAGES])
     parameters = llama.llama_context_default_params()
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = CONTEXT_TOKENS
-    threads = 1 if gguf.stat().st_size < SMALL_BYTES else len(os.sched_getaffinity(0))
+    # A core is left for what reads the file through meanwhile: threads wait for the slowest.
+    free_cores = max(len(os.sched_getaffinity(0)) - 1, 1)
+    threads = 1 if gguf.stat().st_size < SMALL_BYTES else free_cores
     parameters.n_threads = parameters.n_threads_batch = threads
     context = llama.llama_init_from_model(model, parameters)
     if not context:

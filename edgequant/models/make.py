@@ -123,11 +123,7 @@ def _plan_space(
     store = context.store
     found = store.find(recipe)
     base = None if found is None else _base_file(recipe, found)
-    missing = [
-        variant
-        for variant in variants
-        if base is None or find_variant(variant, base, context) is None
-    ]
+    missing = [v for v in variants if base is None or find_variant(v, base, context) is None]
     plan = Conversion(store.root, missing)
     base_bytes = folder.parameter_count * BYTES_OF_A_WEIGHT
     needed = plan.disk_bytes(base_bytes) - (base_bytes if base is not None else 0)

@@ -33,7 +33,7 @@ TYPES = (
 NEED_IMPORTANCE = frozenset({"IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
 PROBED = ("Q3_K", "Q4_0", "Q8_0")
 """Types that slopes are measured with, the first that fits: errors as large as small files have."""
-SAMPLED_ROWS = 512
+SAMPLED_ROWS = 128
 MAX_PROBES = 32
 PROBE_OPERATIONS = 5 * 10**12
 """Additions and multiplications of all probes together: minutes on two cores."""
@@ -45,6 +45,8 @@ _LAYER = re.compile(r"(?<=^blk\.)\d+(?=\.)")
 Floats = npt.NDArray[np.float32]
 Importance = Mapping[str, Floats]
 """Weight to mean squares of its inputs' columns, shape (experts, columns)."""
+Errors = dict[str, dict[str, float]]
+"""Weight to type to the error of the output."""
 
 
 @dataclass(frozen=True)
@@ -150,38 +152,57 @@ class Weights:
         return tensor.shape[1] if len(tensor.shape) > 1 else 1
 
 
-def measure(
+def measure_errors(
+    weights: Weights,
+    names: Sequence[str],
+    inputs: Importance,
+    *,
+    on_step: Callable[[], None] = lambda: None,
+) -> Errors:
+    """The error of each weight in each type that it may be stored in.
+
+    Args:
+        weights: of the file.
+        names: which of them.
+        inputs: mean squares of what goes into each; those without any count all columns alike.
+        on_step: called after each weight.
+    """
+    found = {}
+    for name in names:
+        types = types_for(weights.tensors[name], importance=weights.has_importance(name))
+        found[name] = weights.errors(name, types, inputs.get(name))
+        on_step()
+    return found
+
+
+def measure_slopes(
     weights: Weights,
     names: Sequence[str],
     inputs: Importance,
     probe: Probe,
     *,
     on_step: Callable[[], None] = lambda: None,
-) -> dict[str, Sensitivity]:
-    """What storing each weight in each type does.
+) -> dict[str, float]:
+    """The divergence for each unit of a weight's error, in nats.
 
     Args:
         weights: of the file.
         names: which of them.
-        inputs: mean squares of what goes into each; those without any count all columns alike.
+        inputs: mean squares of what goes into each.
         probe: the same file in memory.
-        on_step: called after each weight and each group that is probed.
+        on_step: called after each group that is probed.
 
     Raises:
         QuantizationError: a weight's rows fit no type.
     """
-    errors: dict[str, dict[str, float]] = {}
-    for name in names:
-        types = types_for(weights.tensors[name], importance=weights.has_importance(name))
-        errors[name] = weights.errors(name, types, inputs.get(name))
-        on_step()
     slopes: dict[str, float] = {}
     for group in groups_of(names):
-        probed = {name: _probed_type(errors[name], name) for name in group}
+        probed = {name: _probed_type(weights.tensors[name]) for name in group}
+        errors = {n: weights.errors(n, [type], inputs.get(n)) for n, type in probed.items()}
         divergence = probe.divergence(changes(weights, probed, probe))
         slopes |= dict.fromkeys(group, _slope(divergence, errors, probed))
         on_step()
-    return {name: Sensitivity(errors[name], slopes[name]) for name in names}
+    return slopes
 
 
 def changes(
@@ -251,10 +272,11 @@ def groups_of(names: Sequence[str], limit: int = MAX_PROBES) -> list[list[str]]:
     ]
 
 
-def _probed_type(errors: Mapping[str, float], name: str) -> str:
-    found = next((type for type in PROBED if type in errors), None)
+def _probed_type(tensor: Tensor) -> str:
+    fitting = types_for(tensor, importance=False)
+    found = next((type for type in PROBED if type in fitting), None)
     if found is None:
-        raise QuantizationError(f"the rows of {name} are whole blocks of no type")
+        raise QuantizationError(f"the rows of {tensor.name} are whole blocks of no type")
     return found
 
 

@@ -106,7 +106,9 @@ def check_logits(
         "layers": layers,
         "whole": layers == blocks,
         # Threads that wait for each other cost more than they bring where there is little to do.
-        "threads": len(os.sched_getaffinity(0)) if parameters > SMALL_PARAMETERS else 1,
+        "threads": len(os.sched_getaffinity(0))
+        if layers == blocks and parameters > SMALL_PARAMETERS
+        else 1,
     }
     with task(f"Comparing logits of {gguf.stem}"), tempfile.TemporaryDirectory() as place:
         return _compare(request, Path(place), gguf, blocks)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from edgequant.core.artefact import Artefact, ArtefactDraft, Recipe
+from edgequant.core.artefact import ArtefactDraft, Recipe
 from edgequant.core.disk import require_space
 from edgequant.core.errors import QuantizationError
 from edgequant.core.files import write_json
@@ -28,7 +28,8 @@ from edgequant.models.sensitivity import (
     bytes_in,
     changes,
     groups_of,
-    measure,
+    measure_errors,
+    measure_slopes,
     measured_among_others,
     probe_tokens,
 )
@@ -41,10 +42,10 @@ from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 # Raise them when a change here makes other files from the same inputs.
 RECIPE = 1
 PLAN_RECIPE = 1
-SENSITIVITY_RECIPE = 1
+SENSITIVITY_RECIPE = 2
 WORD = "mix"
 SENSITIVITY_STAGE = "sensitivity"
-SENSITIVITY_NAME = "sensitivity.json"
+VALUES_NAME = "values.json"
 PLAN_NAME = "plan.json"
 MOST_ROUNDS = 2
 ADDS_UP = 1.5
@@ -139,19 +140,16 @@ class Mix:
         return self.plan(source, context).types
 
     def _plan_recipe(self, source: ModelFile, context: StepContext) -> Recipe:
-        sensitivity = _sensitivity_recipe(source, context)
+        errors, slopes = _errors_recipe(source, context), _slopes_recipe(source, context)
         parameters = {"recipe": PLAN_RECIPE, "limit": self._limit_named(context)}
-        inputs = {**source.inputs, "sensitivity": sensitivity.key}
-        return Recipe(SENSITIVITY_STAGE, inputs, parameters, sensitivity.llama_cpp_commit)
+        inputs = {**source.inputs, "errors": errors.key, "slopes": slopes.key}
+        return Recipe(SENSITIVITY_STAGE, inputs, parameters, errors.llama_cpp_commit)
 
     def _make_plan(self, source: ModelFile, context: StepContext, draft: ArtefactDraft) -> None:
         plain = plain_types(replace(source, importance=None), self.type or ANY_TYPE, context.host)
         limit = _tensor_limit(source.header, plain, None if self.type else context.max_bytes)
         names = tuple(sorted(plain))
-        made = context.store.get_or_make(
-            _sensitivity_recipe(source, context), partial(_measure, source, context, names)
-        )
-        weights, found = _weights(source, context), _load(made)
+        weights, found = _weights(source, context), _sensitivities(source, context, names)
         first = _planned(source, found, limit)
         steps = MOST_ROUNDS * (len(groups_of(names)) + 1) + 1
         with (
@@ -222,7 +220,10 @@ def write_types(
         return NewTensor(type, weights.tensors[name].shape, read)
 
     replaced = {name: new(name, type) for name, type in types.items()}
-    metadata = {"general.file_type": _file_type(info, types), "general.quantization_version": 2}
+    metadata = {
+        "general.file_type": most_stored_file_type(info, types),
+        "general.quantization_version": 2,
+    }
 
     def on_tensor(name: str) -> None:
         if name in types:
@@ -231,7 +232,7 @@ def write_types(
     return rewrite(info.path, out, replaced=replaced, metadata=metadata, on_tensor=on_tensor)
 
 
-def _file_type(info: GgufInfo, types: Mapping[str, str]) -> int:
+def most_stored_file_type(info: GgufInfo, types: Mapping[str, str]) -> int:
     """The number of the type that most weights have: readers show it, nothing hangs on it."""
     weights: dict[str, int] = {}
     for tensor in info.tensors:
@@ -262,25 +263,57 @@ def _aligned(size: int) -> int:
 # Sensitivity ----------------------------------------------------------------------------------
 
 
-def _sensitivity_recipe(source: ModelFile, context: StepContext) -> Recipe:
-    calibration = context.calibration_for(WORD)
+def _sensitivities(
+    source: ModelFile, context: StepContext, names: tuple[str, ...]
+) -> dict[str, Sensitivity]:
+    """Of each weight, found or measured; slopes are those of the model, whatever its matrix."""
+    bare = replace(source, importance=None)
+    parts: list[dict[str, Any]] = []
+    for recipe, file, make in (
+        (_errors_recipe(source, context), source, _make_errors),
+        (_slopes_recipe(source, context), bare, _make_slopes),
+    ):
+        made = context.store.get_or_make(recipe, partial(make, file, context, names))
+        parts.append(json.loads(made.file(VALUES_NAME).read_text(encoding="utf-8")))
+    errors, slopes = parts
+    return {name: Sensitivity(errors[name], slopes[name]) for name in names}
+
+
+def _errors_recipe(source: ModelFile, context: StepContext) -> Recipe:
+    return _values_recipe("errors", source.inputs, context)
+
+
+def _slopes_recipe(source: ModelFile, context: StepContext) -> Recipe:
+    return _values_recipe("slopes", {"gguf": source.sha256}, context)
+
+
+def _values_recipe(what: str, inputs: Mapping[str, str], context: StepContext) -> Recipe:
     commit = context.host.llama_cpp_commit
-    parameters = {"recipe": SENSITIVITY_RECIPE, "llama_cpp_commit": commit}
-    inputs = {**source.inputs, "calibration": calibration.sha256}
-    return Recipe(SENSITIVITY_STAGE, inputs, parameters, commit)
+    parameters = {"what": what, "recipe": SENSITIVITY_RECIPE, "llama_cpp_commit": commit}
+    calibration = context.calibration_for(WORD).sha256
+    return Recipe(SENSITIVITY_STAGE, {**inputs, "calibration": calibration}, parameters, commit)
 
 
-def _measure(
+def _make_errors(
     source: ModelFile, context: StepContext, names: tuple[str, ...], draft: ArtefactDraft
 ) -> None:
-    weights, groups = _weights(source, context), groups_of(names)
-    inputs = read_importance(_importance(source, context))
+    weights, inputs = _weights(source, context), read_importance(_importance(source, context))
+    with task(f"Errors of the weights of {context.model}", total=len(names)) as shown:
+        found = measure_errors(weights, names, inputs, on_step=shown.advance)
+    write_json(draft.folder / VALUES_NAME, found)
+
+
+def _make_slopes(
+    source: ModelFile, context: StepContext, names: tuple[str, ...], draft: ArtefactDraft
+) -> None:
+    weights, inputs = _weights(source, context), read_importance(_importance(source, context))
+    groups = groups_of(names)
     with (
         _probe(source, context, names) as probe,
-        task(f"Sensitivity of {context.model}", total=len(names) + len(groups)) as shown,
+        task(f"Sensitivity of {context.model}", total=len(groups)) as shown,
     ):
-        found = measure(weights, names, inputs, probe, on_step=shown.advance)
-    write_json(draft.folder / SENSITIVITY_NAME, {name: asdict(own) for name, own in found.items()})
+        found = measure_slopes(weights, names, inputs, probe, on_step=shown.advance)
+    write_json(draft.folder / VALUES_NAME, found)
     draft.manifest.details |= {"groups": groups}
 
 
@@ -290,11 +323,6 @@ def _probe(source: ModelFile, context: StepContext, names: Sequence[str]) -> Pro
         tokens = probe_tokens(source.header, len(groups_of(names)), vocabulary.size)
         passages = context.calibration_for(WORD).counted_passages(vocabulary, limit_tokens=tokens)
     return Probe(source.path, library, passages)
-
-
-def _load(made: Artefact) -> dict[str, Sensitivity]:
-    rows = json.loads(made.file(SENSITIVITY_NAME).read_text(encoding="utf-8"))
-    return {name: Sensitivity(**row) for name, row in rows.items()}
 
 
 def _importance(source: ModelFile, context: StepContext) -> Any:

@@ -22,7 +22,10 @@ ENTRY_POINTS = "edgequant.steps"
 """Group of entry points; each names a class of a package's own, made with the word's argument."""
 WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
 OWN: Mapping[str, tuple[str, str]] = {
+    "awq": ("edgequant.models.steps.awq", "Awq"),
+    "gptq": ("edgequant.models.steps.gptq", "Gptq"),
     "imatrix": ("edgequant.models.steps.imatrix", "Imatrix"),
+    "rotate": ("edgequant.models.steps.rotate", "Rotate"),
     "lora": ("edgequant.models.steps.lora", "Lora"),
     "mix": ("edgequant.models.steps.mix", "Mix"),
 }
