@@ -20,7 +20,7 @@ import numpy.typing as npt
 from edgequant.core.errors import ModelFolderError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.json_file import read_json
-from edgequant.models.checks.safetensors import StoredTensor, read_header
+from edgequant.models.checks.safetensors import StoredTensor, data_offset, read_header
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -29,7 +29,7 @@ MAX_RANK = 4096
 Floats = npt.NDArray[np.float32]
 
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<matrix>[AB])\.weight")
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_TYPES = ("F32", "F16", "BF16")
 _UNSUPPORTED = (
     "alora_invocation_tokens",
     "alpha_pattern",
@@ -122,8 +122,7 @@ class Adapter:
 
     @cached_property
     def _data_starts(self) -> int:
-        with (self.folder / WEIGHTS).open("rb") as stream:
-            return 8 + int.from_bytes(stream.read(8), "little")
+        return data_offset(self.folder / WEIGHTS)
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -197,9 +196,8 @@ def _pairs(file: Path, header: Mapping[str, StoredTensor], rank: int) -> dict[st
         named = _NAME.fullmatch(name)
         if named is None:
             raise _refused(file, f"{name!r} is not one of a plain adapter's two matrices")
-        first, last = tensor.data_offsets
-        if tensor.dtype not in _BYTES or last - first != tensor.numbers * _BYTES[tensor.dtype]:
-            raise _refused(file, f"{name!r} is not {tensor.shape} of F32, F16 or BF16")
+        if tensor.dtype not in _TYPES:
+            raise _refused(file, f"{name!r} is of {tensor.dtype}, not of F32, F16 or BF16")
         shared = tensor.shape[0 if named["matrix"] == "A" else 1 :][:1]
         if len(tensor.shape) != 2 or shared != [rank]:
             raise _refused(file, f"{name!r} has the shape {tensor.shape}, at rank {rank}")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from edgequant.models.adapter import read_adapter
+
 ROOT = Path(__file__).parents[2]
 LOOK = """
 import json, os, urllib.request
@@ -39,3 +41,12 @@ def test_a_command_finds_the_folder_as_a_model_of_a_hub(tmp_path: Path) -> None:
     assert look(tmp_path)[1]["sha"] == commit
     (tmp_path / "config.json").write_text("[]")
     assert look(tmp_path)[1]["sha"] != commit
+
+
+def test_the_shipped_adapter_is_a_plain_one_of_ten_megabytes() -> None:
+    folder = ROOT / "experiments" / "smollm2" / "adapter"
+    adapter = read_adapter(folder)
+    assert (adapter.rank, adapter.scale, len(adapter.pairs)) == (16, 2.0, 7 * 30)
+    assert (folder / "adapter_model.safetensors").stat().st_size < 10_000_000
+    a, b = adapter.matrices("model.layers.0.mlp.down_proj")
+    assert a.shape == (16, 1536) and b.shape == (576, 16)

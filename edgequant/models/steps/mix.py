@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -48,6 +47,8 @@ SENSITIVITY_STAGE = "sensitivity"
 VALUES_NAME = "values.json"
 PLAN_NAME = "plan.json"
 MOST_ROUNDS = 2
+MOST_TRIED_PARAMETERS = 50_000_000
+"""Plans of larger models are taken as they are: each try quantizes and evaluates the model."""
 ADDS_UP = 1.5
 """Slopes are measured anew among the others' errors where all together do so much more harm."""
 ANY_TYPE = "Q4_K_M"
@@ -66,8 +67,8 @@ class Plan:
     """Of these tensors, each with what aligns the next."""
     expected_divergence: float
     """The sum of the weights' own, in nats: what would be, if errors only added up."""
-    divergence: float
-    """Measured on the calibration's tokens."""
+    divergence: float | None = None
+    """Measured on the calibration's tokens; None where it was not."""
 
 
 class Mix:
@@ -150,24 +151,39 @@ class Mix:
         limit = _tensor_limit(source.header, plain, None if self.type else context.max_bytes)
         names = tuple(sorted(plain))
         weights, found = _weights(source, context), _sensitivities(source, context, names)
-        first = _planned(source, found, limit)
+        plan = _planned(source, found, limit)
+        if source.header.parameter_count <= MOST_TRIED_PARAMETERS:
+            plan = self._tried(source, context, limit, plan, weights, found)
+        write_json(draft.folder / PLAN_NAME, asdict(plan))
+
+    def _tried(
+        self,
+        source: ModelFile,
+        context: StepContext,
+        limit: int,
+        first: Plan,
+        weights: Weights,
+        found: dict[str, Sensitivity],
+    ) -> Plan:
+        """The plan, or a better one where errors do not only add up."""
+        names = list(found)
         steps = MOST_ROUNDS * (len(groups_of(names)) + 1) + 1
         with (
             _probe(source, context, names) as probe,
             task(f"Choosing types for {context.model}", total=steps) as shown,
         ):
-            plans = [_tried(first, weights, probe)]
+            tried = [(divergence_of(first, weights, probe), first)]
             for _ in range(MOST_ROUNDS):
-                last = plans[-1]
-                if last.divergence < ADDS_UP * last.expected_divergence:
+                divergence, last = tried[-1]
+                if divergence < ADDS_UP * last.expected_divergence:
                     break
                 found = measured_among_others(
                     weights, found, last.types, probe, on_step=shown.advance
                 )
-                plans.append(_tried(_planned(source, found, limit), weights, probe))
-        best = min(plans, key=lambda plan: plan.divergence)
-        write_json(draft.folder / PLAN_NAME, asdict(best))
-        draft.manifest.details |= {"divergences": [plan.divergence for plan in plans]}
+                plan = _planned(source, found, limit)
+                tried.append((divergence_of(plan, weights, probe), plan))
+        divergence, best = min(tried, key=lambda pair: pair[0])
+        return replace(best, divergence=divergence)
 
     def _limit_named(self, context: StepContext) -> str | int:
         if self.type is not None:
@@ -202,12 +218,12 @@ def _planned(source: ModelFile, found: Mapping[str, Sensitivity], limit: int) ->
         {name: option.name for name, option in chosen.items()},
         sum(option.bytes for option in chosen.values()),
         sum(option.cost for option in chosen.values()),
-        math.nan,
     )
 
 
-def _tried(plan: Plan, weights: Weights, probe: Probe) -> Plan:
-    return replace(plan, divergence=probe.divergence(changes(weights, plan.types, probe)))
+def divergence_of(plan: Plan, weights: Weights, probe: Probe) -> float:
+    """The divergence with all weights stored as planned."""
+    return probe.divergence(changes(weights, plan.types, probe))
 
 
 def write_types(
