@@ -27,6 +27,7 @@ from edgequant.answers.generate import generate
 from edgequant.answers.mirrors.llama_server.process import ServerPolicy
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.mirrors.registry import make_mirrors
+from edgequant.answers.mirrors.tokenizer import Tokenizer, tokenizers_of
 from edgequant.answers.prompts import load_prompt, render
 from edgequant.answers.questions import load_questions
 from edgequant.build.build import build
@@ -124,12 +125,12 @@ def ours(model: ModelFile, url: str, options: argparse.Namespace, folder: Path) 
     }
 
 
-def write_task(folder: Path, server: LlamaServer, options: argparse.Namespace) -> None:
+def write_task(folder: Path, tokenizer: Tokenizer, options: argparse.Namespace) -> None:
     """The harness's task: the very prompts that we send."""
     prompt = load_prompt(options.prompt)
     with (folder / "prompts.jsonl").open("w", encoding="utf-8") as stream:
         for question in load_questions(options.file, options.questions):
-            text = server.apply_template(render(prompt, question.question))
+            text = tokenizer.apply_template(render(prompt, question.question))
             stream.write(json.dumps({"prompt": text}) + "\n")
     task = TASK.format(data=folder / "prompts.jsonl", limit=options.max_tokens)
     (folder / "prompts.yaml").write_text(task, encoding="utf-8")
@@ -150,9 +151,11 @@ def main() -> None:
     policy = replace(ServerPolicy(), slots=options.parallel)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        binary, log = build("host").binary("llama-server"), folder / "server.log"
+        host, log = build("host"), folder / "server.log"
+        binary = host.binary("llama-server")
+        with tokenizers_of(host)(model) as tokenizer:
+            write_task(folder, tokenizer, options)
         with LlamaServer(binary, options.model, policy=policy, log=log) as server:
-            write_task(folder, server, options)
             runs: list[tuple[dict[str, Any], dict[str, Any]]] = []
             for number in range(options.rounds):
                 other = theirs(options.harness, folder, server.url, options.parallel)

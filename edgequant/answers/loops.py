@@ -15,6 +15,7 @@ import numpy.typing as npt
 REPEATS = 4
 MIN_TOKENS = 48
 
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _Tokens = npt.NDArray[np.int64]
 
 
@@ -76,9 +77,10 @@ def _repeats_anything(ids: _Tokens, length: int) -> bool:
 
     Most answers have no such thing, and are done with here in linear time but for a sort.
     """
-    hashes = ids.astype(np.uint64)
-    multiplier = np.uint64(0x9E3779B97F4A7C15)
-    sums = np.zeros(len(ids) - length + 1, dtype=np.uint64)
-    for place in range(length):
-        sums = sums * multiplier + hashes[place : place + len(sums)]
-    return len(np.unique(sums)) < len(sums)
+    hashes, covered = ids.astype(np.uint64), 1
+    while covered < length:
+        # Each stands for so many tokens in a row, and with one further on for more of them.
+        further = min(covered, length - covered)
+        hashes = hashes[:-further] * _MULTIPLIER + hashes[further:]
+        covered += further
+    return len(np.unique(hashes)) < len(hashes)

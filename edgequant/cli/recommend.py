@@ -43,7 +43,7 @@ def command(
     """
     from edgequant.core.errors import DataFrameError
     from edgequant.core.progress import task
-    from edgequant.matching.cuts import group_answers
+    from edgequant.matching.groups import group_answers
     from edgequant.matching.recommend import recommend
     from edgequant.report.run import load_run, refresh_file_records
 
@@ -165,7 +165,7 @@ def _measure_options(manifest: RunManifest) -> list[str]:
 def _write_prompt(run: Path, answers: pd.DataFrame, choice: Recommendation) -> Path:
     from edgequant.core.files import write_text_whole
     from edgequant.core.tables import records
-    from edgequant.matching.cuts import TASKS_JOINED
+    from edgequant.matching.groups import TASKS_JOINED
 
     same = (
         (answers["quantization"] == choice.quantization)

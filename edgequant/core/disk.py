@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,23 @@ from pathlib import Path
 from edgequant.core.errors import DiskFullError, EdgequantError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written")
+"""numpy's words for what it could not write all of; it says no reason."""
 _NEXT_STEP = "free some space and run again, or point EDGEQUANT_CACHE at another disk"
 
 
 def free_bytes(folder: Path) -> int:
     """Free space on a folder's disk that this user may fill."""
     return shutil.disk_usage(folder).free
+
+
+def free_bytes_below(folder: Path) -> int:
+    """As :func:`free_bytes`, of a folder that may not be there yet."""
+    return free_bytes(_there(folder))
+
+
+def _there(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -33,7 +45,7 @@ def is_disk_full(error: BaseException) -> bool:
 def says_disk_full(text: str) -> bool:
     """Whether what a program printed says that a disk or a quota is full."""
     words = [part.lower() for code in _FULL for part in (os.strerror(code), f"[Errno {code}]")]
-    return any(part in text.lower() for part in words)
+    return any(part in text.lower() for part in words) or _SHORT_WRITE.search(text) is not None
 
 
 def filled_up(error: BaseException, where: Path, *, below_bytes: int = 1 << 20) -> bool:
@@ -90,7 +102,7 @@ def require_room(needs: Sequence[tuple[Path, int]], what: str) -> None:
     """
     disks: dict[int, tuple[Path, int]] = {}
     for folder, needed_bytes in needs:
-        there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        there = _there(folder)
         first, sum_bytes = disks.get(there.stat().st_dev, (there, 0))
         disks[there.stat().st_dev] = (first, sum_bytes + needed_bytes)
     for where, needed_bytes in disks.values():

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 
 from edgequant.core.hash_memory import fingerprint, recall, remember
@@ -14,12 +16,19 @@ REMEMBERED_BYTES = 16 << 20
 """Smaller files are hashed more quickly than looked up."""
 
 
-def sha256_file(path: Path, *, verify: bool = False) -> str:
+READ_BYTES = 1 << 20
+
+Look = Callable[[int, memoryview], None]
+"""Is shown a file piece by piece: where a piece begins, and its bytes, which it may not keep."""
+
+
+def sha256_file(path: Path, *, verify: bool = False, look: Look | None = None) -> str:
     """Hex SHA-256 of a file's bytes; that of a large file is remembered while nothing touches it.
 
     Args:
         path: the file.
         verify: hash it in any case.
+        look: is shown all that is read, and it is read in any case.
 
     Raises:
         OSError: it cannot be read.
@@ -28,13 +37,36 @@ def sha256_file(path: Path, *, verify: bool = False) -> str:
         before = fingerprint(os.fstat(stream.fileno()))
         large = before[2] >= REMEMBERED_BYTES
         resolved = path.resolve() if large else path
-        if large and not verify and (known := recall(resolved, before)) is not None:
+        if (
+            large
+            and not verify
+            and look is None
+            and (known := recall(resolved, before)) is not None
+        ):
             return known
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = _digest(stream, look)
         unchanged = fingerprint(os.fstat(stream.fileno())) == before
     if large and unchanged:
         remember(resolved, before, sha256)
     return sha256
+
+
+def is_remembered(path: Path) -> bool:
+    """Whether :func:`sha256_file` will answer at once."""
+    status = path.stat()
+    small = status.st_size < REMEMBERED_BYTES
+    return small or recall(path.resolve(), fingerprint(status)) is not None
+
+
+def _digest(stream: BufferedReader, look: Look | None) -> str:
+    if look is None:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest, buffer, offset = hashlib.sha256(), memoryview(bytearray(READ_BYTES)), 0
+    while count := stream.readinto(buffer):
+        digest.update(buffer[:count])
+        look(offset, buffer[:count])
+        offset += count
+    return digest.hexdigest()
 
 
 def sha256_tree(folder: Path) -> str:

@@ -10,13 +10,18 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from edgequant.answers.generate import answer_bounds
 from edgequant.answers.prompts import Prompt, load_prompt
 from edgequant.answers.questions import Question, load_questions
 from edgequant.boards.profile import BoardProfile, load_profile
-from edgequant.experiment.file import EvaluationSection, Experiment, ModelSection
+from edgequant.experiment.file import (
+    EvaluationSection,
+    Experiment,
+    ModelSection,
+    QuestionsSection,
+)
+from edgequant.experiment.question_files import find_question_file, shown
 from edgequant.latency.predict.roofline import fits_in_ram
 from edgequant.models.folder import check_model_folder
 from edgequant.models.pull.pull import find_pulled
@@ -114,27 +119,24 @@ _Asked = tuple[Prompt, Question, int | None]
 def _asked(evaluation: EvaluationSection, missing: list[str]) -> list[_Asked]:
     asked: list[_Asked] = []
     count: int | None
-    for name, path, limit, prompts in _tasks(evaluation):
-        if path.exists():
-            questions = load_questions(path, limit, name)
+    for name, section, prompts in _tasks(evaluation):
+        if (path := find_question_file(section)) is not None:
+            questions = load_questions(path, section.limit, name)
             question, count = questions[0], len(questions)
         else:
-            missing.append(f"the questions {path}")
+            missing.append(f"the questions {shown(section)}")
             # As many as are drawn, were the file that long.
-            question, count = replace(_STAND_IN, task=name), limit
+            question, count = replace(_STAND_IN, task=name), section.limit
         asked += [(load_prompt(prompt), question, count) for prompt in prompts]
     return asked
 
 
 def _tasks(
     evaluation: EvaluationSection,
-) -> list[tuple[str | None, Path, int | None, Sequence[str]]]:
-    if evaluation.questions is not None:
-        return [(None, evaluation.questions, evaluation.limit, evaluation.prompts)]
-    return [
-        (task.name, task.questions, task.limit, task.prompts or evaluation.prompts)
-        for task in evaluation.task
-    ]
+) -> list[tuple[str | None, QuestionsSection, Sequence[str]]]:
+    if evaluation.has_questions:
+        return [(None, evaluation, evaluation.prompts)]
+    return [(task.name, task, task.prompts or evaluation.prompts) for task in evaluation.task]
 
 
 _STAND_IN = Question("", "?", "A", "", "choice", None, "?", ("a", "b", "c", "d"))

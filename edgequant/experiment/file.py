@@ -265,28 +265,72 @@ class MirrorCheckSection(Section):
     """Of each answer, at most."""
 
 
-class TaskSection(Section):
-    """One of several tasks: questions of a kind, asked in prompts for that kind."""
+class DatasetSection(Section):
+    """A file of questions on a Hugging Face hub."""
 
-    name: Name
-    questions: FilePath
-    """As ``evaluation.questions``."""
-    limit: PositiveInt | None = None
-    """As ``evaluation.limit``."""
-    prompts: list[DataFile] = Field(default=[])
-    """In place of ``evaluation.prompts``."""
+    id: str
+    """``org/name`` of the data set."""
+    revision: str = DEFAULT_REVISION
+    """A branch, a tag or a commit hash."""
+    file: str
+    """Pattern that fits one of its files: JSONL or Parquet."""
+
+    @model_validator(mode="after")
+    def _is_an_id(self) -> DatasetSection:
+        try:
+            _ = self.request
+        except HubNotFoundError as error:
+            raise ValueError(error.cause) from error
+        return self
+
+    @property
+    def request(self) -> PullRequest:
+        """What is pulled."""
+        return PullRequest(self.id, self.revision, kind="dataset", files=(self.file,))
 
 
-class EvaluationSection(Section):
-    """Which questions are asked, how, and with which budgets in tokens."""
+class QuestionsSection(Section):
+    """Questions of one file."""
 
     questions: FilePath | None = None
     """JSONL or Parquet in the form of GSM8K, ARC or MMLU; relative paths start at the experiment
     file."""
+    dataset: DatasetSection | None = None
+    """Such a file on a hub, in place of ``questions``."""
     limit: PositiveInt | None = None
     """Draw so many questions: those whose texts have the smallest SHA-256."""
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether a file is named."""
+        return self.questions is not None or self.dataset is not None
+
+    @model_validator(mode="after")
+    def _one_file(self) -> QuestionsSection:
+        if self.questions is not None and self.dataset is not None:
+            raise ValueError("give questions or dataset, not both")
+        return self
+
+
+class TaskSection(QuestionsSection):
+    """One of several tasks: questions of a kind, asked in prompts for that kind."""
+
+    name: Name
+    prompts: list[DataFile] = Field(default=[])
+    """In place of ``evaluation.prompts``."""
+
+    @model_validator(mode="after")
+    def _has_a_file(self) -> TaskSection:
+        if not self.has_questions:
+            raise ValueError("give questions or dataset")
+        return self
+
+
+class EvaluationSection(QuestionsSection):
+    """Which questions are asked, how, and with which budgets in tokens."""
+
     task: list[TaskSection] = Field(default=[])
-    """Several question files, in place of ``questions`` and ``limit``."""
+    """Several question files, in place of ``questions``, ``dataset`` and ``limit``."""
     prompts: list[DataFile] = Field(default=[])
     """Names of prompts, or paths of their files; relative paths start at the experiment file."""
     budgets: list[PositiveInt] = Field(default=[])
@@ -301,13 +345,6 @@ class EvaluationSection(Section):
     wrapper: Literal["template", "chatml"] = "template"
     composite: CompositeSection | None = None
     """Weights of the composite score, for experiments that score each variant against 16 bits."""
-
-    @property
-    def question_files(self) -> dict[str, Path]:
-        """Those of all tasks, by what tells them apart."""
-        if self.questions is not None:
-            return {self.questions.name: self.questions}
-        return {f"{task.name} {task.questions.name}": task.questions for task in self.task}
 
     @property
     def all_prompts(self) -> tuple[str, ...]:
@@ -332,8 +369,8 @@ class EvaluationSection(Section):
 
     @model_validator(mode="after")
     def _questions_in_one_form(self) -> EvaluationSection:
-        if (self.questions is None) == (not self.task):
-            raise ValueError("give either questions or [[evaluation.task]]")
+        if self.has_questions == bool(self.task):
+            raise ValueError("give questions, dataset or [[evaluation.task]], and one alone")
         if self.task and self.limit is not None:
             raise ValueError("each [[evaluation.task]] has a limit of its own")
         names = [task.name for task in self.task]
@@ -351,6 +388,28 @@ class EvaluationSection(Section):
         if repeated:
             raise ValueError(f"{', '.join(repeated)} is there more than once")
         return prompts
+
+
+class QualitySection(Section):
+    """How far the variants lie from their 16-bit file, and on what that is measured."""
+
+    texts: list[FilePath] = Field(default=[])
+    """UTF-8 texts; relative paths start at the experiment file."""
+    answers_of: Name | None = None
+    """A variant whose answers in this run are compared on as well."""
+    limit: PositiveInt = 200
+    """At most so many of these answers."""
+    context: Annotated[PositiveInt, Field(ge=4)] = 512
+    """Tokens of a text's window."""
+
+    @model_validator(mode="after")
+    def _something(self) -> QualitySection:
+        if not self.texts and self.answers_of is None:
+            raise ValueError("give texts or answers_of")
+        names = [path.name for path in self.texts]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two texts are called {', '.join(repeated)}")
+        return self
 
 
 class WhatIf(Section):
@@ -379,6 +438,7 @@ class Experiment(Section):
     mirror: MirrorSection = Field(default_factory=MirrorSection)
     mirror_check: MirrorCheckSection | None = None
     evaluation: EvaluationSection
+    quality: QualitySection | None = None
     time_limits_seconds: list[Seconds] = Field(default=[])
     """Limits the table of best choices is drawn up for; chosen from the data where empty."""
     what_if: list[WhatIf] = Field(default=[])

@@ -13,6 +13,8 @@ from edgequant.boards.profile import BoardProfile, Clock, load_profile
 from edgequant.boards.session import clock_of
 from edgequant.core.errors import ExperimentError
 from edgequant.experiment.file import CalibrationSection, EvaluationSection, Experiment
+from edgequant.experiment.quality import read_texts
+from edgequant.experiment.question_files import question_file
 from edgequant.latency.measure import MeasureSettings
 from edgequant.models.calibration import Calibration
 from edgequant.models.folder import ModelFolder, check_model_folder
@@ -108,6 +110,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
             if task.prompts
         },
     )
+    if experiment.quality is not None:
+        read_texts(experiment.quality)
     if model.calibration is not None and model.calibration.questions is not None:
         refuse_common_questions(model.calibration.questions, inputs.questions)
     for prompt, question in inputs.asked():
@@ -140,12 +144,12 @@ def _calibration(section: CalibrationSection | None) -> Calibration | None:
 
 
 def _questions(evaluation: EvaluationSection) -> tuple[Question, ...]:
-    if evaluation.questions is not None:
-        return tuple(load_questions(evaluation.questions, evaluation.limit))
+    if evaluation.has_questions:
+        return tuple(load_questions(question_file(evaluation), evaluation.limit))
     return tuple(
         question
         for task in evaluation.task
-        for question in load_questions(task.questions, task.limit, task.name)
+        for question in load_questions(question_file(task), task.limit, task.name)
     )
 
 

@@ -16,6 +16,8 @@ from edgequant.experiment.graph import HOST, Graph, Outcome, Results, Stage
 from edgequant.experiment.inputs import Inputs
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgequant.answers.table import Answers
     from edgequant.boards.profile import BoardProfile
     from edgequant.build.build import Build
@@ -49,6 +51,8 @@ class Line:
     pulled: Stage[Pulled] | None = None
     """Where the model comes from a hub."""
     mirror_check: Stage[MirrorCheck] | None = None
+    quality: Stage[pd.DataFrame] | None = None
+    """Where the experiment asks for it."""
 
 
 def draw_line(experiment: Experiment, inputs: Inputs, store: Store) -> Line:
@@ -117,6 +121,7 @@ class _Drawing:
         paces = self._paces(models, answers, latency, counts)
         matched = self._matched(answers, paces)
         mirror_check = self._mirror_check(models, answers)
+        quality = self._quality(host, models, answers)
         distinct = list({id(stage): stage for stage in counts.values()}.values())
         stages = [
             # What is wrong with the model is said before the minutes of a build.
@@ -132,6 +137,7 @@ class _Drawing:
             paces,
             matched,
             *([] if mirror_check is None else [mirror_check]),
+            *([] if quality is None else [quality]),
         ]
         return Line(
             Graph(stages),
@@ -144,6 +150,7 @@ class _Drawing:
             matched,
             self._pulled,
             mirror_check,
+            quality,
         )
 
     # Builds -----------------------------------------------------------------------------------
@@ -411,6 +418,32 @@ class _Drawing:
             find=find,
             cost=lambda results: f"{count} answers of at most {section.tokens} tokens",
         )
+
+    def _quality(
+        self, host: Stage[Build], models: Stage[ModelSet], answers: Stage[Answers]
+    ) -> Stage[pd.DataFrame] | None:
+        section = self._experiment.quality
+        if section is None:
+            return None
+
+        def compare(results: Results) -> Outcome[pd.DataFrame]:
+            from edgequant.core.tables import records
+            from edgequant.experiment.quality import compare_variants
+
+            rows = [] if section.answers_of is None else records(results[answers].frame())
+            return Outcome(
+                compare_variants(
+                    results[models],
+                    rows,
+                    section,
+                    host=results[host],
+                    calibration=self._inputs.calibration,
+                    store=self._store,
+                )
+            )
+
+        title = "Compare the variants with the 16-bit file"
+        return Stage("quality", title, compare, (host, models, answers))
 
     def _latency(
         self, build: Stage[Build], models: Stage[ModelSet], prompt: Stage[str]

@@ -18,7 +18,8 @@ from edgequant.core.fields import WITHOUT_FOLDERS
 from edgequant.core.files import copy_whole, partials_of, whole_file, write_json
 from edgequant.core.hashing import sha256_file
 from edgequant.core.json_file import read_json
-from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
+from edgequant.core.schemas import ANSWERS, LATENCY, QUALITY, QUESTIONS
+from edgequant.experiment.question_files import question_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,9 +110,10 @@ class RunFolder:
         stages: Sequence[StageRecord],
         pulled: Pulled | None = None,
         mirror_check: Mapping[str, object] | None = None,
+        quality: pd.DataFrame | None = None,
     ) -> RunManifest:
         """Write everything; the manifest last."""
-        from edgequant.core.tables import write_table
+        from edgequant.core.tables import write_csv, write_table
         from edgequant.matching.files import write_matched
         from edgequant.report.page import FIGURES_FOLDER, write_report
         from edgequant.report.run import (
@@ -132,6 +134,9 @@ class RunFolder:
         # With its right answers the folder can be matched again from itself alone.
         write_table(questions, self.path / QUESTIONS.file, QUESTIONS)
         write_matched(self.path, matched)
+        (self.path / QUALITY.file).unlink(missing_ok=True)
+        if quality is not None:
+            write_csv(quality, self.path / QUALITY.file, QUALITY)
         board_facts = latency.artefact.manifest.details.get("board_facts")
         generation = answers.artefact.manifest
         manifest = RunManifest(
@@ -178,7 +183,7 @@ class RunFolder:
             stages=list(stages),
         )
         _write_models(self.path / MODELS_NAME, manifest.models)
-        inputs = ReportInputs(manifest, latency.frame, answers.frame(), questions, matched)
+        inputs = ReportInputs(manifest, latency.frame, answers.frame(), questions, matched, quality)
         write_report(self.path, inputs)
         manifest = manifest.model_copy(update={"files": file_records(self.path)})
         write_json(self.path / MANIFEST_NAME, manifest.model_dump(mode="json"))
@@ -252,7 +257,7 @@ def _inputs(
         f"experiment {experiment_path.name}": sha256_file(experiment_path),
         **{
             f"questions {name}": sha256_file(path)
-            for name, path in experiment.evaluation.question_files.items()
+            for name, path in question_files(experiment.evaluation).items()
         },
         "llama.cpp source": builds["host"].source.sha256,
         "stage answers": answers.artefact.key,

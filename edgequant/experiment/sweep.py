@@ -122,6 +122,7 @@ def _written(
         paces=values[line.paces.name],
         matched=matched,
         pulled=None if line.pulled is None else values[line.pulled.name],
+        quality=None if line.quality is None else values[line.quality.name],
         mirror_check=None if line.mirror_check is None else values[line.mirror_check.name].result,
         stages=[_record(run) for run in runs],
     )

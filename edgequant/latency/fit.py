@@ -74,6 +74,11 @@ def fit_pace(summary: LatencySummary, rows: Sequence[_Row]) -> Pace:
             f"no times of {summary.quantization}: {summary.error or 'no tokens were decoded'}",
             next_step="edgequant measure --force with at least 2 tokens",
         )
+    if summary.median_seconds <= 0:
+        raise DataFrameError(
+            f"a token of {summary.quantization} takes no time at all: no clock ran, or one that is "
+            "too coarse for it"
+        )
     fitted = fit_rows(rows)
     notes = []
     if not summary.reliable:

@@ -19,7 +19,8 @@ from edgequant.core.tables import make_table
 from edgequant.latency.pace import Pace
 from edgequant.matching.best import best_rows
 from edgequant.matching.curves import Curve, Floats, TimeMapping, draw_curve
-from edgequant.matching.cuts import AnswerGroup, group_answers
+from edgequant.matching.cuts import AnswerGroup
+from edgequant.matching.groups import group_answers
 from edgequant.matching.leads import crossover_rows
 from edgequant.matching.limits import time_limits
 from edgequant.matching.rows import budget_rows, score_row, step_rows, task_rows

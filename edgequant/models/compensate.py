@@ -26,6 +26,8 @@ SCALED_AT_ONCE = 256
 """Columns whose scales are chosen together, where blocks are shorter: scales stay up to date."""
 UPDATED_AT_ONCE = 32
 """Columns after which all later ones are brought up to date, in one product of matrices."""
+VALUES_AT_ONCE = 1 << 21
+"""Rows do not depend on each other: so many numbers of them are worked on in memory."""
 DAMPING = 0.05
 SWEEPS = 4
 
@@ -95,6 +97,22 @@ def compensated(
     hessian = damped(products, damping)
     upper = inverse_factor(hessian).astype(np.float32)
     weights = importance if importance is not None else np.diagonal(hessian).astype(np.float32)
+    few = max(1, VALUES_AT_ONCE // values.shape[1])
+    parts = []
+    for rows in _slices(len(values), few):
+        start = _rounded(values[rows], upper, type, quantizer, weights)
+        if type in CODED:
+            start = refined(values[rows], start, hessian, type, quantizer, sweeps)
+        parts.append(start)
+    return Rounded(
+        np.concatenate([part.data for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+def _rounded(
+    values: Floats, upper: Floats, type: str, quantizer: Quantizer, weights: Floats
+) -> Rounded:
     kind = tensor_types()[type_numbers()[type]]
     size = max(kind.block_elements, SCALED_AT_ONCE // kind.block_elements * kind.block_elements)
     left = values.astype(np.float32).copy()
@@ -103,10 +121,9 @@ def compensated(
         part, errors = _block(left[:, block], upper[block, block], type, quantizer, weights[block])
         left[:, block.stop :] -= errors @ upper[block, block.stop :]
         parts.append(part)
-    whole = Rounded(
+    return Rounded(
         np.hstack([part.data for part in parts]), np.hstack([part.values for part in parts])
     )
-    return refined(values, whole, hessian, type, quantizer, sweeps) if type in CODED else whole
 
 
 def _block(

@@ -224,8 +224,8 @@ def _check_not_adapter(path: Path) -> None:
         "is an adapter" + (f" of {base}" if isinstance(base, str) and base else "") + ", not a "
         "model: its weights are changes to another model's",
         subject=path,
-        next_step="merge it into that model first (peft: merge_and_unload, save_pretrained), then "
-        "give the merged folder",
+        next_step="give that model, and the adapter as a variant's first step: --variant "
+        "NAME=lora:FOLDER,Q8_0",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 from pathlib import Path
@@ -19,13 +20,15 @@ from pydantic import BaseModel, ValidationError
 from edgequant.core.errors import ConversionError
 from edgequant.core.process import run_captured
 from edgequant.core.progress import task
-from edgequant.models.formats.tensors import first_tensor_not_finite
+from edgequant.core.warm import warmed
 
 CHECK_VERSION = 2
 """Part of the artefact's key: raise it when the check becomes stricter."""
 
 TIMEOUT_SECONDS = 3600.0
 CONTEXT_TOKENS = 64
+SMALL_BYTES = 40 << 20
+"""Of a smaller file one thread computes: others would wait for each other more than they help."""
 ERROR_LEVEL = 4
 """ggml's number for messages that are errors."""
 KEPT_MESSAGES = 4
@@ -54,9 +57,9 @@ def check_loads(gguf: Path, library: Path) -> dict[str, object]:
     Raises:
         ConversionError: llama.cpp cannot load it, dies of it, or computes no numbers with it.
     """
-    command = [sys.executable, "-m", __name__, str(gguf), str(library)]
+    command = [sys.executable, "-m", __name__, gguf, library]
     with task(f"Loading {gguf.stem} once"):
-        ended = run_captured(command, timeout_seconds=TIMEOUT_SECONDS)
+        ended = run_captured(warmed(command), timeout_seconds=TIMEOUT_SECONDS)
     last = ended.output.strip().splitlines()[-1:] or [""]
     try:
         report = LoadReport.model_validate_json(last[0])
@@ -73,16 +76,24 @@ def check_loads(gguf: Path, library: Path) -> dict[str, object]:
             subject=gguf,
             next_step="compare config.json with the weights' shapes: the converter believed it",
         )
-    # One token does not reach every weight: most rows of an embedding are none of its.
-    tensor = first_tensor_not_finite(gguf)
-    if tensor is not None or not report.finite:
-        where = f": {tensor} holds NaN or infinite values" if tensor else ""
-        raise ConversionError(
-            f"the converted model computes no numbers (NaN or infinite){where}",
-            subject=gguf,
-            next_step="look for NaN in the weights; try --output-type bf16 where f16 overflows",
-        )
-    return {"loaded": True, "evaluated_tokens": 1, "finite_weights": True}
+    if not report.finite:
+        raise not_finite(gguf)
+    return {"loaded": True, "evaluated_tokens": 1}
+
+
+def not_finite(gguf: Path, tensor: str | None = None) -> ConversionError:
+    """The error for weights that are no numbers.
+
+    Args:
+        gguf: the converted file.
+        tensor: that has them, where it is known.
+    """
+    where = f": {tensor} holds NaN or infinite values" if tensor else ""
+    return ConversionError(
+        f"the converted model computes no numbers (NaN or infinite){where}",
+        subject=gguf,
+        next_step="look for NaN in the weights; try --output-type bf16 where f16 overflows",
+    )
 
 
 def _how(status: int | None) -> str:
@@ -113,6 +124,10 @@ def evaluate_once(gguf: Path, library: Path) -> LoadReport:
         return LoadReport(loaded=False, messages=errors[:KEPT_MESSAGES])
     parameters = llama.llama_context_default_params()
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = CONTEXT_TOKENS
+    # A core is left for what reads the file through meanwhile: threads wait for the slowest.
+    free_cores = max(len(os.sched_getaffinity(0)) - 1, 1)
+    threads = 1 if gguf.stat().st_size < SMALL_BYTES else free_cores
+    parameters.n_threads = parameters.n_threads_batch = threads
     context = llama.llama_init_from_model(model, parameters)
     if not context:
         return LoadReport(loaded=False, messages=errors[:KEPT_MESSAGES])

@@ -6,21 +6,24 @@ step it was at.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edgequant.core.artefact import Store
+from edgequant.core.artefact import Artefact, Recipe, Store
+from edgequant.core.disk import free_bytes_below, require_room
 from edgequant.core.errors import QuantizationError
+from edgequant.core.hashing import is_remembered
 from edgequant.core.progress import say
 from edgequant.models.calibration import Calibration
 from edgequant.models.folder import ModelFolder
 from edgequant.models.model_file import ModelFile
 from edgequant.models.model_set import ModelSet
 from edgequant.models.pull.pull import local_or_pulled
-from edgequant.models.pull.space import Conversion
-from edgequant.models.steps.base import base_recipe, make_base
+from edgequant.models.pull.space import BYTES_OF_A_WEIGHT, Conversion
+from edgequant.models.steps.base import base_recipe, converting_python, make_base
 from edgequant.models.steps.convert import OutputType
 from edgequant.models.steps.registry import step_named
 from edgequant.models.steps.step import HostBuild, Step, StepContext
@@ -58,8 +61,11 @@ def make_models(
     """
     store = store if store is not None else Store()
     folder = local_or_pulled(model, store=store, conversion=Conversion(store.root, variants))
-    base = convert_folder(folder, host=host, output_type=output_type, store=store)
     context = StepContext(folder.name, host, store, calibration)
+    with _ready_to_convert(folder):
+        recipe = base_recipe(folder, output_type, host)
+        _plan_space(folder, variants, recipe, context)
+        base = _converted(folder, recipe, output_type, host, store)
     made = [make_variant(variant, base, context) for variant in variants]
     return gather_models(folder.name, made, base)
 
@@ -76,14 +82,57 @@ def convert_folder(
     folder: ModelFolder, *, host: HostBuild, output_type: OutputType, store: Store
 ) -> ModelFile:
     """The 16-bit file of a folder; raises as :func:`make_models`."""
+    with _ready_to_convert(folder):
+        recipe = base_recipe(folder, output_type, host)
+        return _converted(folder, recipe, output_type, host, store)
+
+
+@contextlib.contextmanager
+def _ready_to_convert(folder: ModelFolder) -> Iterator[None]:
     if not folder.has_chat_template:
         say(
             f"warning: {folder.name} has no chat template: its files can be asked only with "
             'wrapper = "chatml", the study\'s own form'
         )
-    recipe = base_recipe(folder, output_type, host)
+    with converting_python() as python:
+        if not all(is_remembered(file) for file in folder.weights):
+            # Not seen before: what the converter imports is imported while the weights are hashed.
+            python.start()
+        yield
+
+
+def _converted(
+    folder: ModelFolder, recipe: Recipe, output_type: OutputType, host: HostBuild, store: Store
+) -> ModelFile:
     made = store.get_or_make(recipe, lambda draft: make_base(folder, output_type, host, draft))
-    return ModelFile.of_artefact(str(recipe.parameters["output_type"]).upper(), made)
+    return _base_file(recipe, made)
+
+
+def _base_file(recipe: Recipe, found: Artefact) -> ModelFile:
+    return ModelFile.of_artefact(str(recipe.parameters["output_type"]).upper(), found)
+
+
+def _plan_space(
+    folder: ModelFolder, variants: Sequence[Variant], recipe: Recipe, context: StepContext
+) -> None:
+    """Say what will be written, and see that there is room for all of it.
+
+    Raises:
+        DiskFullError: there is not.
+    """
+    store = context.store
+    found = store.find(recipe)
+    base = None if found is None else _base_file(recipe, found)
+    missing = [v for v in variants if base is None or find_variant(v, base, context) is None]
+    plan = Conversion(store.root, missing)
+    base_bytes = folder.parameter_count * BYTES_OF_A_WEIGHT
+    needed = plan.disk_bytes(base_bytes) - (base_bytes if base is not None else 0)
+    if needed:
+        require_room([(store.root, needed)], f"making the files of {folder.name}")
+        say(
+            f"{folder.name}: about {needed / 1e9:.2f} GB will be written to {store.root} "
+            f"(16-bit file, variants), {free_bytes_below(store.root) / 1e9:.1f} GB are free"
+        )
 
 
 def find_base(
@@ -92,8 +141,7 @@ def find_base(
     """What :func:`convert_folder` would return, where it is there."""
     recipe = base_recipe(folder, output_type, host)
     found = store.find(recipe)
-    kind = str(recipe.parameters["output_type"]).upper()
-    return None if found is None else ModelFile.of_artefact(kind, found)
+    return None if found is None else _base_file(recipe, found)
 
 
 def make_variant(variant: Variant, base: ModelFile, context: StepContext) -> ModelFile:

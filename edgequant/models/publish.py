@@ -39,8 +39,8 @@ def publish(models: ModelSet, out: Path) -> dict[str, Path]:
 
 
 def _published_name(models: ModelSet, file: ModelFile) -> str:
-    """The file's own name; two variants may share a file, and each has a name of its own."""
-    sharing = sum(other.path == file.path for other in models)
+    """The file's own name; where two variants' files share it (or a file), each its variant's."""
+    sharing = sum(other.path.name == file.path.name for other in models)
     return file.path.name if sharing == 1 else f"{models.name}-{file.name}.gguf"
 
 

@@ -25,6 +25,7 @@ from edgequant.core.json_file import parse_json
 from edgequant.core.paths import list_data_files
 from edgequant.core.progress import say, task
 from edgequant.core.toml_file import read_toml
+from edgequant.core.warm import warmed
 from edgequant.models.folder import model_name
 from edgequant.models.formats.gguf import read_tokens
 from edgequant.models.hf_tokenizer import MARKER
@@ -241,7 +242,7 @@ def _ask_hugging_face(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "USE_TORCH": "0", "USE_TF": "0"}
     with task(f"Loading the Hugging Face tokenizer of {model_name(folder)}"):
         done = subprocess.run(
-            [sys.executable, "-m", "edgequant.models.hf_tokenizer", str(folder)],
+            warmed([sys.executable, "-m", "edgequant.models.hf_tokenizer", folder]),
             input=json.dumps({"texts": list(texts)}),
             capture_output=True,
             text=True,

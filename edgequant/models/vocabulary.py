@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self, cast
@@ -129,21 +130,26 @@ class Vocabulary:
             ConversionError: the model has no template, or it refuses the turns.
         """
         import jinja2
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-        template = self._header.metadata.get("tokenizer.chat_template")
-        if not isinstance(template, str):
-            raise ConversionError("this GGUF has no chat template", subject=self._header.path)
-        bos = self._special("bos")
-        formatter = Jinja2ChatFormatter(template, eos_token=self._special("eos"), bos_token=bos)
         try:
-            text = str(formatter(messages=cast(Any, list(messages))).prompt)
+            text = str(self._formatter(messages=cast(Any, list(messages))).prompt)
         except (jinja2.TemplateError, ValueError) as error:
             raise ConversionError(
                 f"its chat template refuses these turns: {error}", subject=self._header.path
             ) from error
         added = self._llama.llama_vocab_get_add_bos(self._vocabulary)
-        return text.removeprefix(bos) if added else text
+        return text.removeprefix(self._special("bos")) if added else text
+
+    @cached_property
+    def _formatter(self) -> Any:
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        template = self._header.metadata.get("tokenizer.chat_template")
+        if not isinstance(template, str):
+            raise ConversionError("this GGUF has no chat template", subject=self._header.path)
+        return Jinja2ChatFormatter(
+            template, eos_token=self._special("eos"), bos_token=self._special("bos")
+        )
 
     def _special(self, which: str) -> str:
         token = getattr(self._llama, f"llama_vocab_{which}")(self._vocabulary)

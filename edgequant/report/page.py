@@ -133,6 +133,7 @@ def _context(inputs: ReportInputs, figures: Sequence[Figure]) -> dict[str, objec
         "figures": _grouped(figures),
         "scores": scores,
         "tasks": records(matched.tasks),
+        "quality": [] if inputs.quality is None else records(inputs.quality),
         "nothing": nothing_right(matched.scores, matched.matched),
         "exploration": exploration,
         "explorer_data": packed(exploration.data) if exploration else "",

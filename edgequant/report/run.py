@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgequant.core.artefact import FileRecord, file_records
 from edgequant.core.errors import ArtefactError
 from edgequant.core.files import write_json
-from edgequant.core.schemas import ANSWERS, LATENCY, QUESTIONS
-from edgequant.core.tables import read_table
+from edgequant.core.schemas import ANSWERS, LATENCY, QUALITY, QUESTIONS
+from edgequant.core.tables import read_csv, read_table
 from edgequant.core.version import __version__
 from edgequant.latency.pace import Pace
 from edgequant.matching.curves import TimeMapping
@@ -168,6 +168,7 @@ class ReportInputs:
         answers: as ``generate`` writes them; None leaves the example answers out.
         questions: with the right answers; None leaves them out as well.
         matched: the result of matching.
+        quality: of the variants, where it was measured.
     """
 
     manifest: RunManifest
@@ -175,6 +176,7 @@ class ReportInputs:
     answers: pd.DataFrame | None
     questions: pd.DataFrame | None
     matched: MatchedResult
+    quality: pd.DataFrame | None = None
 
 
 def load_run(folder: Path) -> ReportInputs:
@@ -185,6 +187,7 @@ def load_run(folder: Path) -> ReportInputs:
         DataFrameError: a table is missing or malformed.
     """
     manifest = read_run_manifest(folder)
+    quality = folder / QUALITY.file
     return ReportInputs(
         manifest=manifest,
         latency=read_table(folder / LATENCY_NAME, LATENCY),
@@ -196,6 +199,7 @@ def load_run(folder: Path) -> ReportInputs:
             grader=manifest.match.grader,
             notes=tuple(manifest.match.notes),
         ),
+        quality=read_csv(quality, QUALITY) if quality.exists() else None,
     )
 
 

@@ -24,8 +24,9 @@ from edgequant.answers.strategies.truncate import Truncate
 from edgequant.core.artefact import Store
 from edgequant.core.errors import ExperimentError
 from edgequant.core.tables import records
-from edgequant.matching.cuts import group_answers
+from edgequant.matching.groups import group_answers
 from edgequant.models.model_file import ModelFile
+from tests.answers.mirrors.llama_server.fake_tokenizer import fake_tokenizer
 
 PROMPT = Prompt(name="bare")
 ENDLESS = Question("0001-aaaaaaaa", "forever?", "7", "")
@@ -90,7 +91,7 @@ def ask(tmp_path: Path, fake_server: Path, model: Path, requests: Path) -> Ask:
     ) -> list[dict[str, Any]]:
         answers = generate(
             [ModelFile.of_path("Q8_0", model)],
-            mirrors=LlamaServers(fake_server, "0c1e57098", ServerPolicy(), 2),
+            mirrors=LlamaServers(fake_server, "0c1e57098", fake_tokenizer, ServerPolicy(), 2),
             prompts=[PROMPT],
             questions=questions,
             strategies=strategies,

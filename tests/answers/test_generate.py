@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,11 +41,12 @@ from edgequant.core.errors import (
 )
 from edgequant.core.hashing import sha256_json
 from edgequant.core.tables import values
-from edgequant.matching.cuts import group_answers
 from edgequant.matching.graders.grader import last_value
 from edgequant.matching.graders.registry import headline
+from edgequant.matching.groups import group_answers
 from edgequant.models.model_file import ModelFile
 from tests.answers.conftest import write_model
+from tests.answers.mirrors.llama_server.fake_tokenizer import FakeTokenizer, fake_tokenizer
 
 GIGABYTE = 10**9
 Run = Callable[..., Answers]
@@ -92,6 +94,7 @@ def run(
         values["mirrors"] = kind(
             values.pop("server_binary"),  # type: ignore[arg-type]
             values.pop("llama_cpp_commit"),  # type: ignore[arg-type]
+            values.pop("tokenizer", fake_tokenizer),  # type: ignore[arg-type]
             ServerPolicy(**policy),  # type: ignore[arg-type]
             values.pop("workers"),  # type: ignore[arg-type]
         )
@@ -239,10 +242,14 @@ def test_a_broken_run_goes_on_where_it_stopped(
 
 def test_chatml_is_rendered_here(run: Run, tmp_path: Path) -> None:
     bare = write_model(tmp_path / "bare.gguf", template=False)
-    frame = run(models={"Q8_0": bare}, wrapper="chatml").frame()
+
+    def tokenizer(_model: ModelFile) -> AbstractContextManager[FakeTokenizer]:
+        return nullcontext(FakeTokenizer(has_template=False))
+
+    frame = run(models={"Q8_0": bare}, tokenizer=tokenizer, wrapper="chatml").frame()
     assert frame["rendered_prompt"].str.startswith("<|im_start|>system\n").all()
     with pytest.raises(MirrorError, match="no chat template"):
-        run(models={"Q8_0": bare}, wrapper="template")
+        run(models={"Q8_0": bare}, tokenizer=tokenizer, wrapper="template")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from edgequant.core.errors import ConversionError, DiskFullError
         (RuntimeError("write failed: No space left on device"), True),
         (ConversionError("its last lines:\n  OSError: [Errno 28] kein Platz"), True),
         (RuntimeError("no space for this tensor"), False),
+        (OSError("262144 requested and 78592 written"), True),
     ],
 )
 def test_a_full_disk_is_told_from_other_failures(error: Exception, full: bool) -> None:

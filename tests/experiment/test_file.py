@@ -8,6 +8,12 @@ import pytest
 
 from edgequant.core.errors import ExperimentError, QuantizationError
 from edgequant.experiment.file import load_experiment
+from edgequant.experiment.question_files import (
+    find_question_file,
+    question_file,
+    question_files,
+)
+from tests.models.pull.hub_server import Repo, serve
 
 MINIMAL = """
 name = "mine"
@@ -108,17 +114,52 @@ def test_several_tasks(tmp_path: Path) -> None:
     text = MINIMAL.replace('questions = "questions.jsonl"\n', "") + TASKS
     evaluation = load_experiment(write(tmp_path, text))[0].evaluation
     assert evaluation.all_prompts == ("cot", "choice")
-    assert evaluation.question_files == {
+    assert question_files(evaluation) == {
         "gsm8k test.jsonl": tmp_path / "gsm8k/test.jsonl",
         "arc test.parquet": tmp_path / "arc/test.parquet",
     }
 
 
+def test_questions_of_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are pulled once, into the hub's own cache, and then found without it."""
+    line = b'{"question": "1 + 1?", "answer": "#### 2"}\n'
+    monkeypatch.setenv("EDGEQUANT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    dataset = '{ id = "acme/sums", file = "main/test*" }'
+    text = MINIMAL.replace('questions = "questions.jsonl"', f"dataset = {dataset}")
+    evaluation = load_experiment(write(tmp_path, text))[0].evaluation
+    with serve() as server:
+        # The package has read the environment already.
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        server.repos["datasets/acme/sums"] = Repo(
+            {"main/test.jsonl": line, "main/train.jsonl": line * 2}
+        )
+        assert find_question_file(evaluation) is None
+        path = question_file(evaluation)
+    assert path.read_bytes() == line
+    assert find_question_file(evaluation) == path
+    assert question_files(evaluation) == {"test.jsonl": path}
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ('dataset = { id = "a/b" }', "evaluation.dataset.file"),
+        ('dataset = { id = "../b", file = "*" }', "is no id of a dataset"),
+        ('questions = "q.jsonl"\ndataset = { id = "a/b", file = "*" }', "not both"),
+    ],
+)
+def test_a_wrong_data_set_is_named(tmp_path: Path, key: str, named: str) -> None:
+    with pytest.raises(ExperimentError, match=named):
+        load_experiment(write(tmp_path, MINIMAL.replace('questions = "questions.jsonl"', key)))
+
+
 @pytest.mark.parametrize(
     ("questions", "tasks", "named"),
     [
-        ("", "", "evaluation: give either questions or"),
-        ('questions = "q.jsonl"', TASKS, "evaluation: give either questions or"),
+        ("", "", "evaluation: give questions, dataset or"),
+        ('questions = "q.jsonl"', TASKS, "evaluation: give questions, dataset or"),
         ("limit = 5", TASKS, "has a limit of its own"),
         ("", TASKS + TASKS, "the task arc, gsm8k is there more than once"),
         ("", TASKS.replace('name = "arc"', 'name = "a/b"'), "evaluation.task.1.name"),

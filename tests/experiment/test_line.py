@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from pydantic import ValidationError
 
 from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.core.artefact import Store
+from edgequant.core.errors import DataSetError, ExperimentError
 from edgequant.core.paths import data_folder
-from edgequant.experiment.file import Experiment, load_experiment
+from edgequant.experiment.file import Experiment, QualitySection, load_experiment
 from edgequant.experiment.graph import HOST, Stage
 from edgequant.experiment.inputs import read_inputs
 from edgequant.experiment.line import Line, draw_line, place_of
+from edgequant.experiment.quality import compare_variants
 from edgequant.experiment.sweep import plan_sweep
+from edgequant.models.model_set import ModelSet
 from tests.models.gguf_writer import TensorSpec, gguf
 
 
@@ -106,3 +111,37 @@ def test_a_plan_in_an_empty_cache_makes_nothing(
     assert {p.state for p in planned} == {"would run"}
     assert next(p for p in planned if p.stage.name == "build host").cost
     assert not list((tmp_path / "cache").rglob("*.gguf"))
+
+
+def test_quality_is_a_stage_where_it_is_asked_for(demo: Experiment, tmp_path: Path) -> None:
+    assert drawn(demo, tmp_path).quality is None
+    (tmp_path / "chat.txt").write_text("once upon a time")
+    section = QualitySection(texts=[tmp_path / "chat.txt"], answers_of="Q8_0")
+    line = drawn(demo.model_copy(update={"quality": section}), tmp_path)
+    assert line.quality is not None
+    assert {"build host", "models", "answers"} <= behind(line.quality)
+    assert line.quality.place == HOST
+    (tmp_path / "chat.txt").unlink()
+    with pytest.raises(DataSetError, match="cannot be read"):
+        drawn(demo.model_copy(update={"quality": section}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [({}, "texts or answers_of"), ({"texts": ["a/x.txt", "b/x.txt"]}, "two texts are called x")],
+)
+def test_quality_needs_something_to_compare_on(section: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        QualitySection.model_validate(section)
+
+
+def test_ready_files_have_no_quality_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="needs the 16-bit file"):
+        compare_variants(
+            ModelSet("ready", {}),
+            [],
+            QualitySection(answers_of="Q8_0"),
+            host=cast(Any, None),
+            calibration=None,
+            store=Store(tmp_path),
+        )

@@ -11,6 +11,7 @@ import pytest
 
 from edgequant.core.artefact import Store, load_artefact
 from edgequant.core.errors import ArtefactError, EdgequantError
+from edgequant.models.steps.base import converting_python
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,10 @@ def host_build() -> HostBuild:
     if found is None:
         pytest.skip("no host build in the cache (edgequant build --target host makes one)")
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _converting_python() -> Iterator[None]:
+    """All conversions of a worker together import torch and transformers once."""
+    with converting_python():
+        yield

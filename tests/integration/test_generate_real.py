@@ -25,6 +25,7 @@ from edgequant.answers.table import Answers
 from edgequant.core.artefact import Store
 from edgequant.core.tables import records
 from edgequant.models.model_file import ModelFile
+from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 from tests.answers.mirrors.llama_server.tiny_llama import write_tiny_llama
 
 
@@ -45,12 +46,21 @@ ask(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+def servers(program: Path, workers: int) -> LlamaServers:
+    """Of a build whose library lies beside its server."""
+
+    def open_tokenizer(model: ModelFile) -> Vocabulary:
+        return Vocabulary(model.path, program.parent / LIBRARY_NAME)
+
+    return LlamaServers(program, "0c1e57098", open_tokenizer, workers=workers)
+
+
 def ask(folder: Path, server: Path) -> Answers:
     """All answers of a small experiment, kept below a folder."""
     questions = [Question(f"{n:04d}-aaaaaaaa", f"{n} + {n}?", str(2 * n), "") for n in range(COUNT)]
     return generate(
         [ModelFile.of_path("F32", folder / "tiny.gguf")],
-        mirrors=LlamaServers(server, "0c1e57098", workers=2),
+        mirrors=servers(server, workers=2),
         prompts=[load_prompt("cot")],
         strategies=[Truncate(), Stated(budgets=(12,))],
         questions=questions,
@@ -131,7 +141,7 @@ def test_closed_answers_go_on_from_the_tokens_that_are_kept(
     write_tiny_llama(tmp_path / "tiny.gguf")
     answers = generate(
         [ModelFile.of_path("F32", tmp_path / "tiny.gguf")],
-        mirrors=LlamaServers(host_build.binary("llama-server"), "0c1e57098", workers=1),
+        mirrors=servers(host_build.binary("llama-server"), workers=1),
         prompts=[load_prompt("cot")],
         strategies=[Truncate(), EarlyStop(budgets=(8, 20)), LoopStop()],
         questions=[Question("0001-aaaaaaaa", "1 + 1?", "2", "")],

@@ -10,6 +10,7 @@ import pytest
 
 from edgequant.core.artefact import Store
 from edgequant.core.errors import QuantizationError
+from edgequant.models import compensate as module
 from edgequant.models.compensate import compensated, output_error
 from edgequant.models.formats.codes import CODED
 from edgequant.models.formats.gguf import read_gguf
@@ -74,6 +75,19 @@ def test_going_over_the_codes_again_only_helps(
         for sweeps in (0, 1, 4)
     ]
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_rows_do_not_depend_on_each_other(
+    layer: tuple[Any, Any], quantizer: Quantizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, products = layer
+    whole = compensated(values, products, "Q3_K", quantizer)
+    monkeypatch.setattr(module, "VALUES_AT_ONCE", 7 * 512)
+    parts = compensated(values, products, "Q3_K", quantizer)
+    # But for the last bits of sums, which may be taken in another order.
+    assert (whole.data == parts.data).mean() > 0.95
+    errors = [output_error(values - made.values, products) for made in (whole, parts)]
+    assert abs(errors[0] - errors[1]) < 0.02 * errors[0]
 
 
 def test_columns_that_are_never_used_are_no_trouble(quantizer: Quantizer) -> None:

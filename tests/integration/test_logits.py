@@ -12,6 +12,7 @@ import pytest
 
 from edgequant.core.errors import ConversionError
 from edgequant.models.checks import logits as module
+from edgequant.models.checks.beginning import can_begin
 from edgequant.models.checks.logits import check_logits
 from edgequant.models.folder import check_model_folder
 from edgequant.models.steps.convert import CONVERTER_PACKAGES, convert, resolve_output_type
@@ -38,12 +39,32 @@ def convert_folder(folder: Path, host: Any) -> tuple[Path, int]:
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_every_architecture_has_equal_logits(kind: str, tmp_path: Path, host_build: Any) -> None:
-    folder = write_folder(tmp_path / kind, kind)
+def test_every_architecture_has_equal_logits(
+    kind: str, tmp_path: Path, host_build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not called after its kind: llama.cpp looks for certain tokens where a model's name has "phi3".
+    folder = write_folder(tmp_path / "tiny", kind, vocabularies=host_build.source.folder / "models")
     gguf, numbers = convert_folder(folder, host_build)
     report = check_logits(folder, gguf, host_build.binary("libllama.so"), "bf16", numbers)
     assert report["compared"] == "layers 0 to 2 of 3 and the logits"
-    assert float(str(report["mean_kl"])) < 2e-3
+    # Of a mixture, a rounding sends some tokens to another expert: the mean is theirs.
+    assert float(str(report["median_kl"])) < 1e-3
+    monkeypatch.setattr(module, "WHOLE_BYTES", 0)
+    assert can_begin(folder, 2)
+    report = check_logits(folder, gguf, host_build.binary("libllama.so"), "bf16", numbers)
+    assert report["compared"] == "layers 0 to 1 of 3"
+
+
+def test_experts_weighed_otherwise_than_llama_cpp_does_it_are_refused(
+    tmp_path: Path, host_build: Any
+) -> None:
+    vocabularies = host_build.source.folder / "models"
+    folder = write_folder(
+        tmp_path / "tiny", "qwen3_moe", vocabularies=vocabularies, norm_topk_prob=False
+    )
+    gguf, numbers = convert_folder(folder, host_build)
+    with pytest.raises(ConversionError, match="layer 0 of 3"):
+        check_logits(folder, gguf, host_build.binary("libllama.so"), "bf16", numbers)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from edgequant.answers.mirrors.llama_server.process import ServerPolicy
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.prompts import chatml, load_prompt, render
 from edgequant.core.errors import MirrorError, PortInUseError
+from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 from tests.answers.mirrors.llama_server.tiny_llama import BOS, CONTEXT, IM_START, write_tiny_llama
 
 pytestmark = pytest.mark.integration
@@ -41,10 +42,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mirror(
-    server: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
+    server: Path, model: Path, host_build: Tools, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LlamaServer]:
     log = tmp_path_factory.mktemp("mirror") / "server.log"
-    with LlamaServer(server, model, log=log) as running:
+    with (
+        Vocabulary(model, host_build.binary(LIBRARY_NAME)) as tokenizer,
+        LlamaServer(server, model, log=log, tokenizer=tokenizer) as running,
+    ):
         yield running
 
 

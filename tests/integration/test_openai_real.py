@@ -15,6 +15,7 @@ from edgequant.answers.mirrors.mirror import Completion, Mirror, MirrorPool
 from edgequant.answers.mirrors.openai.pool import AHEAD
 from edgequant.answers.mirrors.openai.speech import Form
 from edgequant.answers.mirrors.registry import make_mirrors
+from edgequant.answers.mirrors.tokenizer import tokenizers_of
 from edgequant.answers.prompts import chatml, load_prompt, render
 from edgequant.build.source.lock import load_lock
 from edgequant.core.errors import MirrorRefusedError
@@ -36,7 +37,6 @@ class Host:
     """A build with its library."""
 
     def __init__(self, tools: Tools) -> None:
-        self.library = tools.binary("libllama.so")
         self.llama_cpp_commit = load_lock().llama_cpp_commit
         self.source: Any = None
         self.binary = tools.binary
@@ -55,7 +55,11 @@ def model(folder: Path) -> ModelFile:
 @pytest.fixture(scope="module")
 def server(host_build: Tools, model: ModelFile, folder: Path) -> Iterator[LlamaServer]:
     binary, log = host_build.binary("llama-server"), folder / "server.log"
-    with LlamaServer(binary, model.path, log=log, policy=ServerPolicy(slots=2)) as running:
+    policy = ServerPolicy(slots=2)
+    with (
+        tokenizers_of(Host(host_build))(model) as tokenizer,
+        LlamaServer(binary, model.path, log=log, policy=policy, tokenizer=tokenizer) as running,
+    ):
         yield running
 
 

@@ -81,8 +81,8 @@ def floats(path: Path, tensor: Tensor) -> Any:
     ("kind", "weighed"),
     [
         *((kind, weighed) for kind in TYPES for weighed in (False, True)),
-        ("IQ2_XXS", True),
         # The tables of these types alone take seconds to make.
+        pytest.param("IQ2_XXS", True, marks=pytest.mark.slow),
         pytest.param("IQ2_M", True, marks=pytest.mark.slow),
         pytest.param("IQ3_XXS", True, marks=pytest.mark.slow),
     ],

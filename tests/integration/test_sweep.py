@@ -21,7 +21,8 @@ import edgequant
 from edgequant.core.artefact import Store
 from edgequant.core.errors import EdgequantError, FileAccessError, ToolMissingError
 from edgequant.core.paths import data_folder
-from edgequant.core.schemas import MATCHED
+from edgequant.core.schemas import MATCHED, QUALITY
+from edgequant.core.tables import read_csv
 from edgequant.experiment.file import load_experiment
 from edgequant.experiment.sweep import SweepResult, plan_sweep, sweep
 from tests.models.gguf_writer import write_split
@@ -47,6 +48,10 @@ prompts = ["{prompt}"]
 budgets = [16, 64]
 stated_budgets = [64]
 max_tokens = 300
+[quality]
+texts = ["chat.txt"]
+answers_of = "Q8_0"
+context = 64
 [[what_if]]
 kind = "predicted"
 board = "rk3568"
@@ -59,6 +64,7 @@ def write_experiment(folder: Path, limit: int = QUESTIONS, prompt: str = "cot") 
     model = data_folder("experiments") / "demo_model"
     if not (model / "model" / "model.safetensors").is_file():
         pytest.skip("the demo model's weights are not here")
+    (folder / "chat.txt").write_text("Tom has 3 apples and buys 4 more. " * 12)
     path = folder / "small.toml"
     path.write_text(
         EXPERIMENT.format(
@@ -148,6 +154,17 @@ def test_the_page_is_self_contained_and_labels_its_seconds(small: SweepResult) -
     assert not re.search(r'(src|href)="https?://', page)
     for label in ("emulated", "predicted", "study"):
         assert label in page.lower()
+
+
+def test_quality_is_measured_and_shown(small: SweepResult) -> None:
+    table = read_csv(small.folder / QUALITY.file, QUALITY)
+    assert set(table["text"]) == {"chat.txt", "answers of Q8_0"}
+    for _, rows in table.groupby("text"):
+        assert list(rows["quantization"]) == [m.quantization for m in small.manifest.models]
+        assert (rows["divergence"] > 0).all()
+    page = small.report.read_text(encoding="utf-8")
+    assert 'id="quality"' in page and 'id="figure-quality-1-chat-txt"' in page
+    assert str(small.folder.parent) not in page
 
 
 def test_running_it_again_runs_no_stage_again(small: SweepResult) -> None:

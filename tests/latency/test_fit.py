@@ -160,11 +160,6 @@ def test_a_table_without_places_gives_a_flat_pace() -> None:
     assert pace.seconds(3, 11) == pytest.approx(6 + 10 * 2.0)
 
 
-def test_a_board_that_tells_no_time_gives_zeros_and_no_error() -> None:
-    pace = pace_of(run(80, 64, decode=lambda _: 0.0))
-    assert pace.decode_seconds_for(10, 10) == 0
-
-
 def test_an_unreliable_measurement_says_so_in_its_note() -> None:
     noisy = run(80, 64, decode=lambda depth: 1.0 + depth % 2)
     assert "UNRELIABLE: spread" in pace_of(noisy).note
@@ -183,3 +178,8 @@ def test_what_cannot_be_is_refused(changed: dict[str, object], said: str) -> Non
     rows = [row | changed for row in run(8, 9)]
     with pytest.raises(DataFrameError, match=said if "seconds" not in changed else "negative"):
         fit_paces(frame_of(rows))
+
+
+def test_tokens_that_take_no_time_are_no_measurement() -> None:
+    with pytest.raises(DataFrameError, match="takes no time at all"):
+        fit_paces(frame_of(run(80, 64, decode=lambda depth: 0.0)))

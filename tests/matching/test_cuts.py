@@ -14,9 +14,10 @@ from edgequant.core.errors import DataFrameError, ExperimentError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.latency.pace import Pace
 from edgequant.matching.curves import draw_curve
-from edgequant.matching.cuts import AnswerGroup, group_answers
+from edgequant.matching.cuts import AnswerGroup
 from edgequant.matching.graders.grader import last_value
 from edgequant.matching.graders.registry import by_role
+from edgequant.matching.groups import group_answers
 from tests.matching.synthetic_answers import Table, answer_row, box, frame
 
 # Boxes in one token and in many, wrong ones, empty ones, nested and broken braces, empty texts.

@@ -12,8 +12,8 @@ from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import MATCHED
 from edgequant.core.tables import records, values
 from edgequant.latency.pace import Pace, study_paces
-from edgequant.matching.cuts import group_answers
 from edgequant.matching.files import read_matched, write_matched
+from edgequant.matching.groups import group_answers
 from edgequant.matching.match import (
     MatchedResult,
     match,

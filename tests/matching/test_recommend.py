@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from edgequant.core.errors import DataFrameError
 from edgequant.latency.pace import Pace
-from edgequant.matching.cuts import AnswerGroup, group_answers
+from edgequant.matching.cuts import AnswerGroup
+from edgequant.matching.groups import group_answers
 from edgequant.matching.recommend import recommend, tokens_within
 from tests.matching.synthetic_answers import answer_row, box, frame
 

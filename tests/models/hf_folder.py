@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -78,6 +79,7 @@ def llama_weights(hidden: int, feed_forward: int, layers: int, vocabulary: int) 
     return safetensors(tensors)
 
 
+@functools.cache
 def sentencepiece_model(*, markers_are_control: bool) -> bytes:
     """Train a BPE of 400 pieces; the markers are control pieces, or ordinary ones."""
     import sentencepiece
@@ -120,6 +122,7 @@ def sentencepiece_model(*, markers_are_control: bool) -> bytes:
     return model.SerializeToString()
 
 
+@functools.cache
 def fast_tokenizer(model: bytes, *, markers_are_special: bool) -> str:
     """The tokenizer.json that equals a SentencePiece model."""
     import sentencepiece

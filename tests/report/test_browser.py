@@ -14,7 +14,7 @@ import pytest
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import make_table, records
 from edgequant.matching.curves import draw_curve
-from edgequant.matching.cuts import group_answers
+from edgequant.matching.groups import group_answers
 from edgequant.report.page import write_report
 from edgequant.report.run import ReportInputs
 from tests.report.synthetic_run import report_inputs

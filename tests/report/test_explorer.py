@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgequant.matching.curves import TimeMapping, seconds_of
-from edgequant.matching.cuts import group_answers
+from edgequant.matching.groups import group_answers
 from edgequant.report.explorer.clock import clock_tables, closing_seconds
 from edgequant.report.explorer.data import Exploration, explore
 from edgequant.report.explorer.embed import packed

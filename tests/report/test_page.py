@@ -19,8 +19,8 @@ from pandas.testing import assert_frame_equal
 
 from edgequant.core.errors import ArtefactError, DataFrameError
 from edgequant.core.hashing import sha256_file
-from edgequant.core.schemas import ANSWERS, MATCHED, QUESTIONS
-from edgequant.core.tables import csv_text, read_csv, read_table
+from edgequant.core.schemas import ANSWERS, MATCHED, QUALITY, QUESTIONS
+from edgequant.core.tables import csv_text, make_table, read_csv, read_table, write_csv
 from edgequant.matching.match import match
 from edgequant.report.page import write_report
 from edgequant.report.run import ReportInputs, RunManifest, load_run
@@ -447,3 +447,37 @@ def test_agreement_and_composite_scores_are_shown_where_a_run_has_them(
     assert "0007-x" not in text
     assert "than with F16" in text
     assert "0.62548.5 %5.25×1.50×2.50×" in text
+
+
+def quality_rows(text: str) -> list[dict[str, object]]:
+    common = {
+        "text": text, "tokens": 2498, "passages": 9, "perplexity": 7.5, "perplexity_error": 0.2,
+        "reference_perplexity": 7.25, "reference_perplexity_error": 0.2, "perplexity_ratio": 1.03,
+        "perplexity_ratio_error": 0.0066, "divergence_error": 0.016, "median_divergence": 0.05,
+        "p99_divergence": 0.8, "same_top": 0.7106, "same_top_error": None,
+        "reference_sha256": "ab" * 32, "model_sha256": "cd" * 32, "text_sha256": "ef" * 32,
+    }  # fmt: skip
+    return [
+        {**common, "quantization": q, "bytes": size, "bits_per_weight": size / 1e6,
+         "divergence": divergence, "on_front": front}
+        for q, size, divergence, front in (
+            ("Q8_0", 7_000_000, 0.002, True),
+            ("Q2_K", 2_500_000, 0.787, True),
+            ("Q4_K_M", 8_000_000, 0.104, False),
+        )
+    ]  # fmt: skip
+
+
+def test_quality_beside_the_run_is_on_the_page(run_folder: Path, tmp_path: Path) -> None:
+    assert load_run(run_folder).quality is None
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    rows = quality_rows("chat <b>.txt") + quality_rows("answers of Q8_0")
+    write_csv(make_table(rows, QUALITY), folder / QUALITY.file, QUALITY)
+    page = Page(write_report(folder, load_run(folder)).read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "#quality" in page.links and "quality" in page.ids
+    assert {"figure-quality-1-chat-b-txt", "figure-quality-2-answers-of-q8-0"} <= set(page.ids)
+    for words in ("chat <b>.txt", "2498 tokens in 9 passages", "0.787", "± 0.016", "71.1 %"):
+        assert words in page.text, words
+    assert (folder / "figures" / "quality-1-chat-b-txt.csv").is_file()

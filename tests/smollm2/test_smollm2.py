@@ -93,3 +93,36 @@ def test_training_texts_have_the_prompt_the_answer_and_its_end(tmp_path: Path) -
     assert bytes(example.ids[: example.prompt_tokens]) == b"PROMPT"
     assert bytes(example.ids[example.prompt_tokens : -1]) == b"It is 2.\n\\boxed{2}"
     assert example.ids[-1] == 999
+
+
+def test_an_adapter_is_written_as_it_is_used(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from experiments.smollm2 import lora
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_proj = torch.nn.Linear(6, 4, bias=False)
+            self.head = torch.nn.Linear(4, 3, bias=False)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.head(self.q_proj(rows))
+
+    model, rows = Model().bfloat16(), torch.randn(5, 6).bfloat16()
+    before, weight = model(rows), model.q_proj.weight.detach().float()
+    adapted = lora.adapt(model, rank=2, alpha=6.0)
+    assert list(adapted) == ["q_proj"]
+    learnt = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert learnt == ["q_proj.lora_A", "q_proj.lora_B"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model(rows), before)
+    torch.nn.init.normal_(adapted["q_proj"].lora_B)
+    with torch.autocast("cpu", torch.bfloat16):
+        after = adapted["q_proj"](rows)
+    lora.save_adapter(adapted, tmp_path, rank=2, alpha=6.0, base="a model")
+    written = load_file(tmp_path / "adapter_model.safetensors")
+    a, b = (written[f"base_model.model.q_proj.lora_{m}.weight"].float() for m in "AB")
+    merged = rows.float() @ (weight + 3.0 * b @ a).T
+    assert torch.allclose(after.float(), merged, rtol=0.05, atol=0.1)

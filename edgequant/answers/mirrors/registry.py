@@ -99,7 +99,6 @@ class _NoHost:
     """Stands for a build that is not there yet: our own kinds look at none before they open."""
 
     llama_cpp_commit = ""
-    library = Path()
 
     @property
     def source(self) -> HostSource:

@@ -12,7 +12,7 @@ class Boxed:
 
     name = "boxed"
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """As :meth:`.grader.Grader.readings`: one for each box that counts."""
         return [Reading(b.end, read_integer(b.content)) for b in last_boxes(text, holds_number)]
 

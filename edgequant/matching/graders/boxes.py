@@ -2,6 +2,7 @@ r"""Find ``\boxed{}`` (and ``\fbox{}``) in a text that grows."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Box:
     content: str
 
 
-def last_boxes(text: str, counts: Callable[[str], bool]) -> list[Box]:
+@functools.lru_cache(maxsize=4)
+def last_boxes(text: str, counts: Callable[[str], bool]) -> tuple[Box, ...]:
     r"""How the last box changes as the text grows, with strictly rising ends.
 
     A box counts from its closing brace on; ``\boxed 72``, which has none, from its first digit on,
@@ -52,7 +54,7 @@ def last_boxes(text: str, counts: Callable[[str], bool]) -> list[Box]:
         if boxes and boxes[-1].end == box.end:
             boxes.pop()
         boxes.append(box)
-    return boxes
+    return tuple(boxes)
 
 
 def has_box(text: str) -> bool:

@@ -24,11 +24,16 @@ class Grader(Protocol):
 
     name: str
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """Every change of what the growing text says, with strictly rising ends.
 
         The last reading with ``end <= n`` is what ``text[:n]`` alone would be read as; before the
         first one, the text says nothing.
+
+        Args:
+            text: of an answer.
+            wanted: an expected answer, where nothing but agreement with it is asked for: of values
+                that do not agree one, or none, may stand for another then. It takes less time.
         """
         ...
 

@@ -24,9 +24,10 @@ class Lenient:
 
     name = "lenient"
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """As :meth:`.grader.Grader.readings`."""
-        merged = first_of(*_rungs(text).values())
+        integer = None if wanted is None else canonical(wanted)
+        merged = first_of(*_rungs(text, integer).values())
         return changes_only(Reading(r.end, None if r.value == OTHER else r.value) for r in merged)
 
     def agrees(self, value: str, expected: str) -> bool:
@@ -41,12 +42,12 @@ class Lenient:
         return "no number at all"
 
 
-def _rungs(text: str) -> dict[str, list[Reading]]:
+def _rungs(text: str, wanted: str | None = None) -> dict[str, list[Reading]]:
     """What each rule alone reads, the first rule first."""
     prose = with_ascii_digits(text)
     return {
         "the last box": Boxed().readings(text),
         "the number behind the last “####”": after_markers(prose, _HASHES, number_after),
         "the number behind the last “answer is”": after_markers(prose, _ANSWER_IS, number_after),
-        "the last number of the text": last_numbers(prose),
+        "the last number of the text": last_numbers(prose, wanted),
     }

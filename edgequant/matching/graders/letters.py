@@ -34,7 +34,7 @@ class Letter:
 
     name = "letter"
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """As :meth:`.grader.Grader.readings`: one for each box that counts."""
         return changes_only(
             Reading(box.end, read_letter(box.content)) for box in last_boxes(text, _holds_letter)
@@ -59,7 +59,7 @@ class LenientLetter(Letter):
 
     name = "letter-lenient"
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """As :meth:`.grader.Grader.readings`."""
         return first_of(*self._rungs(text).values())
 

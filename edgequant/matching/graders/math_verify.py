@@ -32,7 +32,7 @@ class MathVerify:
 
     name = "math-verify"
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """As :meth:`.grader.Grader.readings`; a value is a box's content as it stands."""
         return changes_only(
             Reading(box.end, _content(box.content)) for box in last_boxes(text, holds_number)

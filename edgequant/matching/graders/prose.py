@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 
 from edgequant.matching.graders import words as w
@@ -31,9 +32,39 @@ def with_ascii_digits(text: str) -> str:
     return text if text.isascii() else text.translate(_DIGITS)
 
 
-def last_numbers(text: str) -> list[Reading]:
-    """The last number of the growing text: an integer, or :data:`OTHER`."""
-    return changes_only(reading for run in _RUN.finditer(text) for reading in _run(text, run))
+def last_numbers(text: str, wanted: str | None = None) -> list[Reading]:
+    """The last number of the growing text: an integer, or :data:`OTHER`.
+
+    Args:
+        text: of an answer.
+        wanted: as :meth:`.grader.Grader.readings` takes it, in canonical form.
+    """
+    runs = _RUN.finditer(text)
+    if wanted is not None:
+        runs = runs_of_interest(runs, functools.partial(_may_say, wanted.lstrip("-")))
+    return changes_only(reading for run in runs for reading in _run(text, run))
+
+
+def runs_of_interest(
+    runs: Iterable[re.Match[str]], may_say: Callable[[str], bool]
+) -> Iterator[re.Match[str]]:
+    """Runs that may say what is wanted, and the first one behind each, which says something else.
+
+    Args:
+        runs: of digits, in order.
+        may_say: whether a run does at one of its lengths.
+    """
+    said = True
+    for run in runs:
+        before, said = said, may_say(run.group())
+        if said or before:
+            yield run
+
+
+@functools.lru_cache(maxsize=65_536)
+def _may_say(digits: str, run: str) -> bool:
+    """Whether a run says a number at one of its lengths, whatever its sign."""
+    return any(_value(run[:n], "") == digits for n in range(1, len(run[:_LONGEST_RUN]) + 1))
 
 
 def _run(text: str, run: re.Match[str]) -> Iterator[Reading]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from edgequant.matching.graders.grader import Reading, changes_only
-from edgequant.matching.graders.prose import last_match
+from edgequant.matching.graders.prose import last_match, runs_of_interest
 
 LONGEST = 100
 """What is longer than this, in characters, is no number."""
@@ -32,12 +32,14 @@ class Qwen:
 
     name = "qwen"
 
-    def readings(self, text: str) -> list[Reading]:
+    def readings(self, text: str, wanted: str | None = None) -> list[Reading]:
         """As :meth:`.grader.Grader.readings`; values are numbers, not only integers."""
+        numbers: Callable[[str], _Rule] = functools.partial(_numbers, wanted=wanted)
+        rules = (_final_hope, _boxes, *map(_tails, _TAILS), _chinese, numbers)
         readings: list[Reading] = []
         until = len(text) + 1
         # The rules that win begin somewhere and then hold to the end: from the strongest down.
-        for find in (_final_hope, _boxes, *map(_tails, _TAILS), _chinese, _numbers):
+        for find in rules:
             begin, of_rule = find(text)
             if begin < until:
                 readings = [Reading(max(r.end, begin), r.value) for r in of_rule(until)] + readings
@@ -46,14 +48,7 @@ class Qwen:
 
     def agrees(self, value: str, expected: str) -> bool:
         """Equal to one part in ten thousand; a hundredth and a hundredfold (per cent) count too."""
-        try:
-            read, wanted = float(value), float(expected.replace(",", ""))
-        except (ValueError, OverflowError):
-            return value.strip().lower() == expected.strip().lower()
-        return any(
-            math.isclose(candidate, read, rel_tol=1e-4)
-            for candidate in (wanted, wanted / 100, wanted * 100)
-        )
+        return _agrees(value, expected)
 
     def basis(self, text: str) -> str:
         """As :meth:`.grader.Grader.basis`."""
@@ -67,6 +62,18 @@ class Qwen:
             if words in text:
                 return f"what follows “{words}”"
         return "the last number of the text"
+
+
+@functools.lru_cache(maxsize=65_536)
+def _agrees(value: str, expected: str) -> bool:
+    try:
+        read, wanted = float(value), float(expected.replace(",", ""))
+    except (ValueError, OverflowError):
+        return value.strip().lower() == expected.strip().lower()
+    return any(
+        math.isclose(candidate, read, rel_tol=1e-4)
+        for candidate in (wanted, wanted / 100, wanted * 100)
+    )
 
 
 _Rule = tuple[int, Callable[[int], Iterator[Reading]]]
@@ -125,8 +132,8 @@ def _chinese(text: str) -> _Rule:
     return begin, readings
 
 
-def _numbers(text: str) -> _Rule:
-    return 0, lambda until: _last_numbers(text, until)
+def _numbers(text: str, wanted: str | None) -> _Rule:
+    return 0, lambda until: _last_numbers(text, until, wanted)
 
 
 def _begin(text: str, words: str) -> int:
@@ -199,17 +206,33 @@ _RUN = re.compile(r"-?,*[\d.][\d.,]*", re.ASCII)
 _NUMBER = re.compile(r"-?\d*\.?\d+", re.ASCII)
 
 
-def _last_numbers(text: str, until: int) -> Iterator[Reading]:
-    for run in _RUN.finditer(text, 0, max(until - 1, 0)):
-        longest = run.start() + LONGEST
-        for end in range(run.start() + 1, min(run.end(), longest) + 1):
-            # Commas fall out first: "1, 2" and "1,2" are 2 and 12 there.
-            sofar = text[run.start() : end].replace(",", "")
-            number = None if sofar.isdigit() else last_match(_NUMBER, sofar)
-            if number is not None or sofar.isdigit():
-                yield Reading(end, _canonical(number.group() if number else sofar))
-        if run.end() > longest:
-            yield Reading(longest + 1, None)
+def _last_numbers(text: str, until: int, wanted: str | None) -> Iterator[Reading]:
+    runs = _RUN.finditer(text, 0, max(until - 1, 0))
+    if wanted is not None:
+        runs = runs_of_interest(runs, functools.partial(_may_agree, wanted))
+    for run in runs:
+        for length, value in _of_run(run.group()):
+            yield Reading(run.start() + length, value)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _of_run(run: str) -> tuple[tuple[int, str | None], ...]:
+    """What a run of digits says from each of its lengths on."""
+    found: list[tuple[int, str | None]] = []
+    for length in range(1, min(len(run), LONGEST) + 1):
+        # Commas fall out first: "1, 2" and "1,2" are 2 and 12 there.
+        sofar = run[:length].replace(",", "")
+        number = None if sofar.isdigit() else last_match(_NUMBER, sofar)
+        if number is not None or sofar.isdigit():
+            found.append((length, _canonical(number.group() if number else sofar)))
+    if len(run) > LONGEST:
+        found.append((LONGEST + 1, None))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _may_agree(wanted: str, run: str) -> bool:
+    return any(value is not None and _agrees(value, wanted) for _, value in _of_run(run))
 
 
 # ---- The number that a text stands for ---------------------------------------------------------

@@ -29,8 +29,8 @@ PLAIN_ATTENTION = frozenset(
 )
 """Architectures whose attention has the standard names and shapes."""
 
-_EMBEDDING = re.compile(r"(?:.*\.)?embed_tokens\.weight")
-_LAYER = re.compile(r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?layers\.(\d+)\.(.+)")
+EMBEDDING = re.compile(r"(?:.*\.)?embed_tokens\.weight")
+LAYER = re.compile(r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?layers\.(\d+)\.(.+)")
 _SHOWN = 4
 
 Weights = Mapping[str, tuple[Path, StoredTensor]]
@@ -86,7 +86,7 @@ def _holders(rope: Any) -> Iterator[Mapping[str, Any]]:
 def _check_embedding(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
     vocabulary, hidden = _whole(config, "vocab_size"), _whole(config, "hidden_size")
     for name, shape in shapes.items():
-        if name == "lm_head.weight" or _EMBEDDING.fullmatch(name):
+        if name == "lm_head.weight" or EMBEDDING.fullmatch(name):
             for told, size, what in zip(
                 (vocabulary, hidden), shape, ("rows", "columns"), strict=False
             ):
@@ -102,7 +102,7 @@ def _check_tied(config: Mapping[str, Any], weights: Weights) -> None:
     """Programs differ in whether a tied model's own output matrix is used."""
     if config.get("tie_word_embeddings") is not True or "lm_head.weight" not in weights:
         return
-    embedding = next((at for name, at in weights.items() if _EMBEDDING.fullmatch(name)), None)
+    embedding = next((at for name, at in weights.items() if EMBEDDING.fullmatch(name)), None)
     if embedding is not None and not same_data(embedding, weights["lm_head.weight"]):
         raise ModelFolderError(
             "config.json says tie_word_embeddings, but lm_head.weight is another matrix than the "
@@ -116,7 +116,7 @@ def _layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[
     """Layer to the shapes of its tensors, by their names in it."""
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        if found := _LAYER.fullmatch(name):
+        if found := LAYER.fullmatch(name):
             layers.setdefault(int(found[1][:9]), {})[found[2]] = shape
     return layers
 

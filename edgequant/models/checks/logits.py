@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgequant.core.errors import ConversionError
 from edgequant.core.process import run_captured
 from edgequant.core.progress import say, task
+from edgequant.core.warm import warmed
+from edgequant.models.checks.beginning import can_begin, write_beginning
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 from edgequant.models.tokenizer_check import QUESTIONS
 from edgequant.models.vocabulary import Vocabulary
@@ -42,11 +44,15 @@ SPARE_KL = 1e-3
 """Likewise for the median divergence, in nats."""
 FIRST_LAYERS = 2
 """So many are compared where the model does not fit."""
-PROMPT_TOKENS = 96
+PROMPT_TOKENS = (64, 16)
+"""Of a longer prompt, where positions tell, and of a short one."""
 SMALL_PARAMETERS = 20_000_000
 TIMEOUT_SECONDS = 3600.0
 MEMORY_SHARE = 0.6
 """Of what is available; the rest is for the logits and for transformers itself."""
+WHOLE_BYTES = 1 << 30
+"""Of a model that takes more in 32-bit floats the first layers are compared, however much room
+there is."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def check_logits(
     blocks = header.metadata.get(f"{header.architecture}.block_count")
     if not isinstance(blocks, int) or blocks < 1:
         return _not_compared("the file does not say how many layers there are")
-    layers = _layers_that_fit(header, blocks, parameters)
+    layers = _layers_that_fit(folder, header, blocks, parameters)
     if not layers:
         return _not_compared("not even its first layers fit into memory in 32-bit floats")
     request = {
@@ -100,7 +106,9 @@ def check_logits(
         "layers": layers,
         "whole": layers == blocks,
         # Threads that wait for each other cost more than they bring where there is little to do.
-        "threads": len(os.sched_getaffinity(0)) if parameters > SMALL_PARAMETERS else 1,
+        "threads": len(os.sched_getaffinity(0))
+        if layers == blocks and parameters > SMALL_PARAMETERS
+        else 1,
     }
     with task(f"Comparing logits of {gguf.stem}"), tempfile.TemporaryDirectory() as place:
         return _compare(request, Path(place), gguf, blocks)
@@ -109,11 +117,9 @@ def check_logits(
 def _compare(request: dict[str, Any], place: Path, gguf: Path, blocks: int) -> dict[str, object]:
     import numpy as np
 
-    given = place / "request.json"
-    given.write_text(json.dumps(request), encoding="utf-8")
-    if reason := _run("logits_hf", given, place / "hf.npz"):
+    if reason := _run("logits_hf", _for_hugging_face(request, place), place / "hf.npz"):
         return _not_compared(f"transformers cannot compute with the folder: {reason}")
-    if reason := _run("logits_llama", given, place / "llama.npz"):
+    if reason := _run("logits_llama", request, place / "llama.npz"):
         return _not_compared(f"llama.cpp cannot compute every token's logits: {reason}")
     with np.load(place / "hf.npz") as theirs, np.load(place / "llama.npz") as ours:
         names = [f"layer-{n}" for n in range(request["layers"])] + ["logits"]
@@ -136,6 +142,20 @@ def _compare(request: dict[str, Any], place: Path, gguf: Path, blocks: int) -> d
     return report
 
 
+def _for_hugging_face(request: dict[str, Any], place: Path) -> dict[str, Any]:
+    """The same of a smaller folder, where only the first layers are looked at."""
+    tokens = sorted({token for prompt in request["prompts"] for token in prompt})
+    first = place / "beginning"
+    first.mkdir()
+    folder = Path(request["folder"])
+    if request["whole"] or not can_begin(folder, request["layers"]):
+        return request
+    write_beginning(folder, first, request["layers"], tokens)
+    numbers = {token: number for number, token in enumerate(tokens)}
+    prompts = [[numbers[token] for token in prompt] for prompt in request["prompts"]]
+    return {**request, "folder": str(first), "prompts": prompts}
+
+
 def _judge(
     distances: Sequence[Distance], divergence: dict[str, float] | None, gguf: Path, blocks: int
 ) -> None:
@@ -156,8 +176,8 @@ def _judge(
         f"the converted model does not compute what the Hugging Face model computes: {where} "
         f"(relative error {wrong.gguf:.2g}, where rounding to 16 bits makes {wrong.rounding:.2g})",
         subject=gguf,
-        next_step="look at what config.json says of rope, norms and heads, and at the converter's "
-        "warnings; the weights may be in another order than this architecture has them",
+        next_step="look at what config.json says of rope, norms, heads and experts, and at the "
+        "converter's warnings; the weights may be in another order than this architecture has them",
     )
 
 
@@ -219,9 +239,11 @@ def _kl(reference: Floats, values: Floats) -> npt.NDArray[np.float64]:
     return sums
 
 
-def _run(module: str, request: Path, out: Path) -> str:
+def _run(module: str, request: dict[str, Any], out: Path) -> str:
     """Run one side; "" or why it failed."""
-    command = [sys.executable, "-m", f"edgequant.models.checks.{module}", str(request), str(out)]
+    given = out.with_suffix(".json")
+    given.write_text(json.dumps(request), encoding="utf-8")
+    command = warmed([sys.executable, "-m", f"{__package__}.{module}", given, out])
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     ended = run_captured(command, timeout_seconds=TIMEOUT_SECONDS, env=environment, apart=True)
     return "" if ended.status == 0 and out.is_file() else ended.failure
@@ -232,16 +254,17 @@ def _not_compared(reason: str) -> dict[str, object]:
     return {"compared": "nothing", "reason": reason}
 
 
-def _layers_that_fit(header: GgufInfo, blocks: int, parameters: int) -> int:
+def _layers_that_fit(folder: Path, header: GgufInfo, blocks: int, parameters: int) -> int:
     """All of the layers, the first few, or 0, by the memory that is available."""
     room = _available_bytes() * MEMORY_SHARE
-    if parameters * 4 <= room:
+    if parameters * 4 <= min(room, WHOLE_BYTES):
         return blocks
     first = tuple(f"blk.{n}." for n in range(FIRST_LAYERS))
+    few_rows = can_begin(folder, min(FIRST_LAYERS, blocks))
     needed = sum(
         tensor.elements * 4
         for tensor in header.tensors
-        if tensor.name.startswith(first) or not tensor.name.startswith("blk.")
+        if tensor.name.startswith(first) or not (few_rows or tensor.name.startswith("blk."))
     )
     return min(FIRST_LAYERS, blocks) if needed <= room else 0
 
@@ -254,10 +277,12 @@ def _available_bytes() -> int:
 
 
 def _prompts(gguf: Path, library: Path) -> list[list[int]]:
-    """A longer prompt, where positions tell, and a short one."""
+    texts = ("\n".join(QUESTIONS), QUESTIONS[-1])
     with Vocabulary(gguf, library) as vocabulary:
-        texts = ("\n".join(QUESTIONS), QUESTIONS[-1])
-        return [list(vocabulary.tokenize(text, add_special=True)[:PROMPT_TOKENS]) for text in texts]
+        return [
+            list(vocabulary.tokenize(text, add_special=True)[:count])
+            for text, count in zip(texts, PROMPT_TOKENS, strict=True)
+        ]
 
 
 def _rounded(value: float) -> float:

@@ -1,8 +1,8 @@
-"""A folder whose tokenizer the installed transformers can load, where only its settings hinder it.
+"""A folder as the converter and all comparisons are given it: named after the model, and loadable.
 
-Newer releases of transformers write settings that older ones cannot read, though the tokenizer
-itself is whole in tokenizer.json. The converter and all comparisons are then given a folder of
-links with settings that mean the same.
+The converter takes metadata from a folder's name, and a snapshot's is a commit's hash. Newer
+releases of transformers write settings that older ones cannot read, though the tokenizer itself is
+whole in tokenizer.json. In both cases it is a folder of links, with settings that mean the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OLD_CLASS = "PreTrainedTokenizerFast"
 
 @contextlib.contextmanager
 def loadable(folder: ModelFolder) -> Iterator[tuple[ModelFolder, tuple[str, ...]]]:
-    """The folder itself, or for the time of the block one of links with mended settings.
+    """The folder itself, or for the time of the block one of links that has what is mended.
 
     Yields:
         The folder to read, and what was changed in its settings, a sentence each.
@@ -36,18 +36,25 @@ def loadable(folder: ModelFolder) -> Iterator[tuple[ModelFolder, tuple[str, ...]
     except (OSError, ValueError):
         settings = None
     mended, changes = mend(settings if isinstance(settings, dict) else {})
-    if not changes or not (folder.path / "tokenizer.json").is_file():
+    if not (folder.path / "tokenizer.json").is_file():
+        changes = ()
+    if not changes and folder.path.name == readable_name(folder):
         yield folder, ()
         return
     with tempfile.TemporaryDirectory() as place:
-        # The converter works some of the metadata out from the folder's name.
-        copy = Path(place) / folder.path.name
+        copy = Path(place) / readable_name(folder)
         copy.mkdir()
         for file in folder.path.iterdir():
-            if file.name != SETTINGS:
+            if not changes or file.name != SETTINGS:
                 (copy / file.name).symlink_to(file)
-        (copy / SETTINGS).write_text(json.dumps(mended), encoding="utf-8")
+        if changes:
+            (copy / SETTINGS).write_text(json.dumps(mended), encoding="utf-8")
         yield replace(folder, path=copy), changes
+
+
+def readable_name(folder: ModelFolder) -> str:
+    """What the folder is called that the converter reads: a snapshot's own name is a hash."""
+    return folder.name if folder.path.parent.name == "snapshots" else folder.path.name
 
 
 def mend(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

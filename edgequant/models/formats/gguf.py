@@ -25,6 +25,10 @@ MAX_NAME_BYTES = 64
 MAX_KEY_BYTES = 65_535
 MAX_STRING_BYTES = 64 << 20
 """Longer than any chat template; a longer one means damage, and is never allocated."""
+MAX_ENTRIES = 1 << 17
+"""Keys, or tensors: the largest models have some ten thousand. Each takes memory here."""
+MAX_STRINGS = 1 << 24
+"""Of an array: the largest vocabularies have less than a million. Each takes time here."""
 MAX_KEPT_ARRAY = 64
 """Longer arrays (the vocabulary) are only counted, unless asked for by name."""
 
@@ -213,6 +217,8 @@ class _Header:
             # Each string has 8 bytes of length at least: a count that cannot fit is a lie.
             if length * 8 > self.size - self.position:
                 raise self.truncated()
+            if length > MAX_STRINGS:
+                raise self.damaged(f"an array of {length} strings")
             if keep:
                 return length, tuple(self.string(MAX_STRING_BYTES) for _ in range(length))
             for _ in range(length):
@@ -257,7 +263,9 @@ def _read_header(
     metadata: dict[str, Value] = {}
     lengths: dict[str, int] = {}
     kept: dict[str, tuple[Scalar, ...]] = {}
-    # Nothing is sized by these counts: a hostile one runs into the end of the file.
+    # Nothing is sized by these counts: a hostile one runs into the end of the file, or a limit.
+    _check_count(header, value_count, 13, "keys")
+    _check_count(header, tensor_count, 24, "tensors")
     for _ in range(value_count):
         key = header.string(MAX_KEY_BYTES)
         if not key or key in metadata or key in lengths:
@@ -290,6 +298,13 @@ def _read_header(
         data_offset=data_offset,
     )
     return info, kept
+
+
+def _check_count(header: _Header, count: int, least_bytes: int, what: str) -> None:
+    if count * least_bytes > header.size - header.position:
+        raise header.truncated()
+    if count > MAX_ENTRIES:
+        raise header.damaged(f"it tells of {count} {what}")
 
 
 def _read_tensors(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,15 @@ class Pulled:
         """Of all files that fit a pattern."""
         return sum(size for name, size in self.files.items() if matches(name, pattern))
 
+    def file(self, pattern: str) -> Path:
+        """The one file that fits a pattern.
+
+        Raises:
+            HubNotFoundError: none fits, or several do.
+        """
+        names = sorted(name for name in self.files if matches(name, pattern))
+        return self.folder / self._only(names, names, f"files fit {pattern!r}")
+
     def gguf(self, pattern: str) -> Path:
         """The one GGUF that fits a pattern; of a split one, its first part.
 
@@ -73,13 +82,16 @@ class Pulled:
         """
         names = sorted(n for n in self.files if n.endswith(".gguf") and matches(n, pattern))
         wholes = [name for name in names if not _LATER_PART.search(name)]
-        if len(wholes) != 1:
+        return self.folder / self._only(wholes, names, f"GGUF files fit {pattern!r}")
+
+    def _only(self, fitting: Sequence[str], shown: Sequence[str], what: str) -> str:
+        if len(fitting) != 1:
             raise HubNotFoundError(
-                f"{len(wholes)} GGUF files fit {pattern!r}, not one: {', '.join(names) or 'none'}",
+                f"{len(fitting)} {what}, not one: {', '.join(shown) or 'none'}",
                 subject=self.request.shown,
                 next_step="give a pattern that fits one of them",
             )
-        return self.folder / wholes[0]
+        return fitting[0]
 
 
 def pull(

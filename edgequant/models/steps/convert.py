@@ -20,6 +20,7 @@ from edgequant.core.errors import (
 )
 from edgequant.core.process import run_logged
 from edgequant.core.progress import Task
+from edgequant.core.warm import warmed
 from edgequant.models.folder import ModelFolder
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
 
@@ -145,17 +146,14 @@ def convert(
 
     try:
         run_logged(
-            [
-                sys.executable,
-                converter,
-                folder.path,
-                "--outfile",
-                out,
-                "--outtype",
-                output_type,
-                "--model-name",
-                folder.name,
-            ],
+            warmed(
+                [
+                    *(sys.executable, converter, folder.path),
+                    *("--outfile", out),
+                    *("--outtype", output_type),
+                    *("--model-name", folder.name),
+                ]
+            ),
             log=log,
             error=ConversionError,
             what=f"converting {folder.name} to GGUF",

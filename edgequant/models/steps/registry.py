@@ -26,6 +26,7 @@ OWN: Mapping[str, tuple[str, str]] = {
     "gptq": ("edgequant.models.steps.gptq", "Gptq"),
     "imatrix": ("edgequant.models.steps.imatrix", "Imatrix"),
     "rotate": ("edgequant.models.steps.rotate", "Rotate"),
+    "lora": ("edgequant.models.steps.lora", "Lora"),
     "mix": ("edgequant.models.steps.mix", "Mix"),
 }
 """Word to module and class of our own steps, imported when they are asked for."""

@@ -73,7 +73,7 @@ class Rotate:
         embedding_shape = weights.tensors[EMBEDDING].shape
         with (
             draft.timed(WORD),
-            task(f"Rotating {context.model}", total=len(tensors)) as shown,
+            task(f"Rotating {context.model}", total=len({*weights.tensors, *changed})) as shown,
         ):
             after = weights.write(
                 draft.folder / f"{context.model}-{WORD}.gguf",

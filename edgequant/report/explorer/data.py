@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgequant.core.tables import records
 from edgequant.latency.pace import Pace
 from edgequant.matching.curves import TimeMapping
-from edgequant.matching.cuts import TASKS_JOINED, AnswerGroup, group_answers
+from edgequant.matching.cuts import AnswerGroup
+from edgequant.matching.groups import TASKS_JOINED, group_answers
 from edgequant.report.explorer.clock import clock_tables, closing_seconds
 from edgequant.report.words import way_words
 

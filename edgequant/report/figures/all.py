@@ -9,6 +9,7 @@ from edgequant.report.figures.canvas import drawing_settings
 from edgequant.report.figures.figure import Figure
 from edgequant.report.figures.latency import latency_figures
 from edgequant.report.figures.pareto import pareto_figures
+from edgequant.report.figures.quality import quality_figures
 from edgequant.report.figures.seconds import second_figures
 from edgequant.report.figures.tokens import length_figures, token_figures, told_figures
 from edgequant.report.run import ReportInputs
@@ -28,6 +29,7 @@ def draw_figures(inputs: ReportInputs, styles: Mapping[str, SeriesStyle]) -> lis
     matched = inputs.matched
     steps, budgets = records(matched.matched), records(matched.budgets)
     scores = records(matched.scores)
+    quality = [] if inputs.quality is None else records(inputs.quality)
     sizes = {model.quantization: model.bytes for model in inputs.manifest.models}
     with drawing_settings():
         return [
@@ -37,4 +39,5 @@ def draw_figures(inputs: ReportInputs, styles: Mapping[str, SeriesStyle]) -> lis
             *length_figures(scores, styles),
             *pareto_figures(budgets, sizes, styles),
             *latency_figures(inputs.latency, styles, inputs.manifest.board.latency_source),
+            *quality_figures(quality, styles),
         ]

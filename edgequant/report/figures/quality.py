@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgequant.core.schemas import QUALITY
 from edgequant.report.figures.canvas import CHARACTER, FONT, Canvas, handle, plain_handle, present
 from edgequant.report.figures.figure import Figure, Row, slug
-from edgequant.report.style import MUTED, PAPER, byte_size, series_styles, significant
+from edgequant.report.style import MUTED, PAPER, SeriesStyle, byte_size, series_styles, significant
 
 _TICKS = [m * 10.0**e for e in range(-9, 3) for m in (1, 2, 5)]
 
 
-def quality_figures(rows: Sequence[Row]) -> Iterator[Figure]:
+def quality_figures(
+    rows: Sequence[Row], styles: Mapping[str, SeriesStyle] | None = None
+) -> Iterator[Figure]:
     """One for each text; a variant that is the reference itself has no place on the axis.
 
     Args:
         rows: of the table of quality.
+        styles: of a page's quantizations; where a variant is none of these, all have their own.
     """
+    named = list(dict.fromkeys(row["quantization"] for row in rows))
+    if styles is None or not set(named) <= set(styles):
+        styles = series_styles(named)
     texts = list(dict.fromkeys(row["text"] for row in rows))
     for number, text in enumerate(texts):
         own = [row for row in rows if row["text"] == text and row["divergence"] > 0]
@@ -37,14 +43,13 @@ def quality_figures(rows: Sequence[Row]) -> Iterator[Figure]:
                 if row["on_front"]
             )
             + ".",
-            svg=_paint(own),
+            svg=_paint(own, styles),
             columns=list(QUALITY.columns),
             rows=own,
         )
 
 
-def _paint(rows: Sequence[Row]) -> str:
-    styles = series_styles(list(dict.fromkeys(row["quantization"] for row in rows)))
+def _paint(rows: Sequence[Row], styles: Mapping[str, SeriesStyle]) -> str:
     handles = [
         *(handle(name, styles[name], line=False) for name in present(rows, styles)),
         plain_handle("not beaten", hollow=False),

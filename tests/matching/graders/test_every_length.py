@@ -83,6 +83,27 @@ def test_readings_by_token_are_those_of_the_tokens_so_far(
         assert value_at(by_token, count) == alone
 
 
+WANTED = st.sampled_from(["7", "72", "-3", "1234", "1,234", "0", "100", "B"])
+
+
+@pytest.mark.parametrize("grader", GRADERS, ids=lambda grader: grader.name)
+@given(
+    pieces=st.lists(st.one_of(PIECES, st.sampled_from(["72", "-3", "100 ", "0.72"])), max_size=14),
+    wanted=WANTED,
+)
+@settings(max_examples=300, deadline=None)
+def test_readings_for_one_answer_agree_with_it_where_all_readings_do(
+    grader: Grader, pieces: list[str], wanted: str
+) -> None:
+    text = "".join(pieces)
+
+    def agreeing(readings: list[Reading]) -> list[bool]:
+        said = [value_at(readings, length) for length in range(len(text) + 1)]
+        return [value is not None and grader.agrees(value, wanted) for value in said]
+
+    assert agreeing(grader.readings(text, wanted)) == agreeing(grader.readings(text))
+
+
 @pytest.mark.parametrize("grader", GRADERS, ids=lambda grader: grader.name)
 @given(text=st.text(max_size=60))
 def test_any_text_is_read_and_explained(grader: Grader, text: str) -> None:

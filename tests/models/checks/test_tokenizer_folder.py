@@ -54,6 +54,15 @@ def test_a_folder_that_needs_nothing_is_read_where_it_lies(files: Path) -> None:
         assert (readable.path, changes) == (files, ())
 
 
+def test_a_snapshot_is_read_under_the_models_name(files: Path) -> None:
+    snapshot = files.parent / "models--acme--tiny" / "snapshots" / "0123456789abcdef"
+    snapshot.parent.mkdir(parents=True)
+    files.rename(snapshot)
+    with loadable(folder(snapshot)) as (readable, changes):
+        assert (readable.path.name, changes) == ("tiny", ())
+        assert {p.name for p in readable.path.iterdir()} == {p.name for p in snapshot.iterdir()}
+
+
 def test_more_special_tokens_are_added_to_those_there() -> None:
     mended, _ = mend({"extra_special_tokens": ["a", "b"], "additional_special_tokens": ["b", "c"]})
     assert mended == {"additional_special_tokens": ["b", "c", "a"]}

@@ -144,6 +144,32 @@ def test_each_kind_of_damage_is_named(tmp_path: Path, content: bytes, message: s
     assert raised.value.subject == str(path)
 
 
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [((0, 1 << 20), "tells of 1048576 keys"), ((1 << 20, 0), "tells of 1048576 tensors")],
+)
+def test_more_entries_than_any_model_has_are_not_read(
+    tmp_path: Path, counts: tuple[int, int], message: str
+) -> None:
+    path = tmp_path / "m.gguf"
+    # There is room for as many: a sparse file costs its author nothing.
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<4sIQQ", b"GGUF", 3, *counts))
+        stream.truncate(1 << 30)
+    with pytest.raises(GgufError, match=message):
+        read_gguf(path)
+
+
+def test_more_strings_than_any_vocabulary_has_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    head = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + string("k")
+    with path.open("wb") as stream:
+        stream.write(head + struct.pack("<IIQ", 9, 8, 1 << 27))
+        stream.truncate(2 << 30)
+    with pytest.raises(GgufError, match="an array of 134217728 strings"):
+        read_gguf(path)
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(GgufError, match="no such file"):
         read_gguf(tmp_path / "none.gguf")

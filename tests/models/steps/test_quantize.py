@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -259,6 +259,17 @@ def test_two_variants_of_one_file_are_published_under_their_own_names(
     models = ModelSet("tiny", {file.name: file for file in made}, base)
     paths = publish(models, tmp_path / "out")
     assert [path.name for path in paths.values()] == ["tiny-one.gguf", "tiny-two.gguf"]
+
+
+def test_files_of_one_name_do_not_replace_each_other(base: ModelFile, tmp_path: Path) -> None:
+    """As of Q2_K with and without an importance matrix: artefacts of their own, named alike."""
+    other = tmp_path / base.path.name
+    other.write_bytes(base.path.read_bytes() + bytes(32))
+    files = {"one": base, "two": ModelFile.of_path("two", other)}
+    models = ModelSet("tiny", {n: replace(file, name=n) for n, file in files.items()}, base)
+    paths = publish(models, tmp_path / "out")
+    assert [path.name for path in paths.values()] == ["tiny-one.gguf", "tiny-two.gguf"]
+    assert [path.stat().st_size for path in paths.values()] == [base.bytes, base.bytes + 32]
 
 
 def test_publish_links_and_replaces(

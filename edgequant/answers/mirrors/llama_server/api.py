@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgequant.answers.mirrors.llama_server.decoder import TokenDecoder
 from edgequant.answers.mirrors.mirror import MAX_TOKEN_ID, SAMPLING, Completion
+from edgequant.answers.mirrors.tokenizer import (
+    Tokenizer,
+    apply_template,
+    pieces_of_ids,
+    token_ids,
+)
 from edgequant.answers.prompts import Message
 from edgequant.core.errors import MirrorError, MirrorRefusedError
 
@@ -21,7 +26,7 @@ class LlamaServerApi:
         request: sends method, path and body, and gives the answer.
         subject: what errors are about.
         context: tokens that a slot holds.
-        has_template: whether the model brings a chat template.
+        tokenizer: the model's own.
         prompt_cache: let the server keep prompts between answers.
     """
 
@@ -31,42 +36,22 @@ class LlamaServerApi:
         *,
         subject: object,
         context: int,
-        has_template: bool,
+        tokenizer: Tokenizer,
         prompt_cache: bool = False,
     ) -> None:
         self.context = context
         self._request = request
         self._subject = subject
-        self._has_template = has_template
+        self._tokenizer = tokenizer
         self._prompt_cache = prompt_cache
-        self._decoder = TokenDecoder(request)
 
     def apply_template(self, messages: Sequence[Message]) -> str:
         """See :meth:`edgequant.answers.mirrors.mirror.Mirror.apply_template`."""
-        if not self._has_template:
-            # The server would quietly take ChatML instead.
-            raise MirrorRefusedError(
-                "this GGUF has no chat template",
-                subject=self._subject,
-                next_step='set wrapper = "chatml", or convert the model again from a folder whose '
-                "tokenizer_config.json has a chat_template",
-            )
-        return self._template(list(messages))
+        return apply_template(self._tokenizer, messages)
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of a prompt, special tokens in it read as such.
-
-        Args:
-            text: a rendered prompt.
-            add_special: put what the model wants before a prompt (BOS), unless the text already
-                begins with it: it is never there twice.
-        """
-        ids = self._tokenize(text, add_special)
-        if add_special and len(ids) > 1 and ids[0] == ids[1]:
-            plain = self._tokenize(text, False)
-            if plain == ids[1:]:
-                return plain
-        return ids
+        """See :meth:`edgequant.answers.mirrors.mirror.Mirror.tokenize`."""
+        return token_ids(self._tokenizer, text, add_special=add_special)
 
     def complete(
         self,
@@ -108,32 +93,18 @@ class LlamaServerApi:
         if stop_type not in ("eos", "limit", "word") or not ids:
             raise ValueError(f"stopped by {stop_type!r} after {len(ids)} tokens")
         timings, text = answer["timings"], str(answer["content"])
+        pieces = pieces_of_ids(self._tokenizer, ids, text=text, cut=stop_type == "word")
+        if pieces is None:
+            raise ValueError("its tokens are not those of its text")
         return Completion(
             token_ids=ids,
-            pieces=self._decoder.pieces(
-                ids, text=text, ended=stop_type == "eos", cut=stop_type == "word"
-            ),
+            pieces=pieces,
             text=text,
             stop_reason="limit" if stop_type == "limit" else "eos",
             prompt_tokens=prompt_tokens,
             prompt_seconds=float(timings["prompt_ms"]) / 1e3,
             decode_seconds=float(timings["predicted_ms"]) / 1e3,
         )
-
-    def _tokenize(self, text: str, add_special: bool) -> list[int]:
-        body = {"content": text, "add_special": add_special, "parse_special": True}
-        answer = self._request("POST", "/tokenize", body)
-        try:
-            return checked_ids(answer["tokens"])
-        except UNREADABLE as error:
-            raise unreadable(self._subject, error) from error
-
-    def _template(self, messages: list[Message]) -> str:
-        answer = self._request("POST", "/apply-template", {"messages": messages})
-        try:
-            return str(answer["prompt"])
-        except KeyError as error:
-            raise unreadable(self._subject, error) from error
 
 
 def checked_ids(value: object) -> list[int]:

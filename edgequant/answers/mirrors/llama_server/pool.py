@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from edgequant.answers.mirrors.llama_server.process import FlashAttention, ServerPolicy
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.mirrors.mirror import Identity
+from edgequant.answers.mirrors.tokenizer import OpenTokenizer, tokenizers_of
 from edgequant.core.errors import ExperimentError, ToolMissingError
 from edgequant.core.hashing import sha256_file
 from edgequant.core.host import available_memory_bytes
@@ -39,6 +40,7 @@ class LlamaServers:
     binary: Path
     """llama-server, built from ``llama_cpp_commit``."""
     llama_cpp_commit: str
+    open_tokenizer: OpenTokenizer
     policy: ServerPolicy = field(default_factory=ServerPolicy)
     """One thread is the quickest for small models."""
     workers: int | None = None
@@ -99,11 +101,8 @@ class LlamaServers:
             cache_type_v=cache_type_v,
             flash_attention=flash_attention,
         )
-        if fast:
-            return FastLlamaServers(
-                host.binary(PROGRAM), host.llama_cpp_commit, policy, workers, compare
-            )
-        return cls(host.binary(PROGRAM), host.llama_cpp_commit, policy, workers)
+        common = (host.binary(PROGRAM), host.llama_cpp_commit, tokenizers_of(host), policy, workers)
+        return FastLlamaServers(*common, compare) if fast else cls(*common)
 
     @cached_property
     def identity(self) -> Identity:
@@ -134,11 +133,14 @@ class LlamaServers:
     def open(self, model: ModelFile, *, wanted: int, logs: Path) -> Iterator[Sequence[LlamaServer]]:
         """See :meth:`edgequant.answers.mirrors.mirror.MirrorPool.open`; they load side by side."""
         with contextlib.ExitStack() as stack:
+            tokenizer = stack.enter_context(self.open_tokenizer(model))
             servers = []
             slots = self.policy.slots
             for number in range(min(self._count(model), -(-wanted // slots))):
                 log = logs / f"{PROGRAM}-{model.name}-{number}.log"
-                server = LlamaServer(self.binary, model.path, log=log, policy=self.policy)
+                server = LlamaServer(
+                    self.binary, model.path, log=log, policy=self.policy, tokenizer=tokenizer
+                )
                 stack.callback(server.stop)
                 server.start()
                 servers.append(server)
@@ -171,7 +173,9 @@ class FastLlamaServers(LlamaServers):
     def reference(self) -> LlamaServers:
         """What it is compared with: all the same, but one answer at a time."""
         policy = replace(self.policy, slots=1, prompt_cache=False)
-        return LlamaServers(self.binary, self.llama_cpp_commit, policy, self.workers)
+        return LlamaServers(
+            self.binary, self.llama_cpp_commit, self.open_tokenizer, policy, self.workers
+        )
 
 
 def _check_modes(mode: str, flash_attention: str, parallel: int | None, compare: int) -> None:

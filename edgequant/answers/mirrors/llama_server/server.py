@@ -15,6 +15,7 @@ from edgequant.answers.mirrors.llama_server.api import UNREADABLE, LlamaServerAp
 from edgequant.answers.mirrors.llama_server.client import HttpClient
 from edgequant.answers.mirrors.llama_server.process import ServerPolicy, ServerProcess
 from edgequant.answers.mirrors.mirror import Completion
+from edgequant.answers.mirrors.tokenizer import Tokenizer
 from edgequant.answers.prompts import Message
 from edgequant.models.formats.gguf import read_gguf
 
@@ -33,6 +34,7 @@ class LlamaServer:
         policy: what can change an answer.
         port: a port that must be free, by default one that the system chooses.
         log: file that the server's output is appended to.
+        tokenizer: the model's own; without it the server is not asked for answers.
 
     Raises:
         ToolMissingError: there is no such server.
@@ -51,14 +53,14 @@ class LlamaServer:
         log: Path,
         policy: ServerPolicy | None = None,
         port: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.gguf = gguf
         self.policy = policy or ServerPolicy()
         self._process = ServerProcess(server_binary, gguf, policy=self.policy, port=port, log=log)
         self._client: HttpClient | None = None
+        self._tokenizer = tokenizer
         self._api: LlamaServerApi | None = None
-        self.has_template = False
-        """Whether the model brings a chat template; known once the server is started."""
         self.context = 0
         """Tokens that a slot really holds; known once the server is ready."""
 
@@ -92,7 +94,7 @@ class LlamaServer:
     def start(self) -> None:
         """Start the server without waiting for it; what it may raise is in the class's text."""
         self._process.check_binary()
-        self.has_template = "tokenizer.chat_template" in read_gguf(self.gguf).metadata
+        read_gguf(self.gguf)
         self._process.start()
 
     def wait_until_ready(self, on_wait: Callable[[], None] | None = None) -> None:
@@ -119,13 +121,14 @@ class LlamaServer:
             self.context = int(properties["default_generation_settings"]["n_ctx"])
         except UNREADABLE as error:
             raise unreadable(self.gguf, error) from error
-        self._api = LlamaServerApi(
-            self._client.request,
-            subject=self.gguf,
-            context=self.context,
-            has_template=self.has_template,
-            prompt_cache=self.policy.prompt_cache,
-        )
+        if self._tokenizer is not None:
+            self._api = LlamaServerApi(
+                self._client.request,
+                subject=self.gguf,
+                context=self.context,
+                tokenizer=self._tokenizer,
+                prompt_cache=self.policy.prompt_cache,
+            )
 
     def wait(self) -> None:
         """Block until the server ends by itself.
@@ -146,7 +149,7 @@ class LlamaServer:
         return self._ready.apply_template(messages)
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """See :meth:`edgequant.answers.mirrors.llama_server.api.LlamaServerApi.tokenize`."""
+        """See :meth:`edgequant.answers.mirrors.mirror.Mirror.tokenize`."""
         return self._ready.tokenize(text, add_special=add_special)
 
     def complete(
@@ -162,7 +165,7 @@ class LlamaServer:
 
     @property
     def _ready(self) -> LlamaServerApi:
-        assert self._api is not None, "the mirror is not ready"
+        assert self._api is not None, "the mirror is not ready, or has no tokenizer"
         return self._api
 
     def _pause(self, on_wait: Callable[[], None] | None) -> None:

@@ -8,59 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
 
-from edgequant.answers.prompts import Message
-
-
-class Tokenizer(Protocol):
-    """What is needed of a :class:`edgequant.models.vocabulary.Vocabulary`."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def end_token(self) -> int: ...
-
-    def is_end(self, token: int) -> bool: ...
-
-    def piece(self, token: int) -> bytes: ...
-
-    def tokenize(self, text: str, *, add_special: bool) -> tuple[int, ...]: ...
-
-    def apply_template(self, messages: Sequence[Message]) -> str: ...
-
-
-def prompt_ids(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """Token ids of a prompt. What the model wants before it (BOS) is never there twice."""
-    ids = tokenizer.tokenize(text, add_special=True)
-    if len(ids) > 1 and ids[0] == ids[1]:
-        plain = tokenizer.tokenize(text, add_special=False)
-        if plain == ids[1:]:
-            return plain
-    return ids
-
-
-def pieces_of_ids(
-    tokenizer: Tokenizer, ids: Sequence[int], *, text: str, cut: bool
-) -> list[bytes] | None:
-    """What each of a server's tokens adds to its text; None: they are of another vocabulary.
-
-    Args:
-        tokenizer: the model's.
-        ids: the answer's tokens.
-        text: the answer, as the server has it.
-        cut: a stop text may have cut the text's end off.
-    """
-    if not all(0 <= token < tokenizer.size for token in ids):
-        return None
-    pieces = [b"" if tokenizer.is_end(token) else tokenizer.piece(token) for token in ids]
-    said = b"".join(pieces).decode(errors="replace").strip()
-    # Servers differ in the space that some tokenizers put before a text, and in what they make of
-    # a character that is not whole.
-    wanted = text.strip().rstrip("\ufffd")
-    same = said.startswith(wanted) if cut else said.rstrip("\ufffd") == wanted
-    return pieces if same else None
+from edgequant.answers.mirrors.tokenizer import Tokenizer
 
 
 def count(tokenizer: Tokenizer, text: str, *, ended: bool) -> tuple[list[int], list[bytes]]:

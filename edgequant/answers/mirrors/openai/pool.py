@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from edgequant.answers.mirrors.llama_server.api import UNREADABLE, LlamaServerApi, unreadable
 from edgequant.answers.mirrors.mirror import Completion, Identity
 from edgequant.answers.mirrors.openai.check import Checked, check_llama_server, is_llama_server
-from edgequant.answers.mirrors.openai.counting import Tokenizer
 from edgequant.answers.mirrors.openai.endpoint import TRY_AGAIN, Endpoint, Patience, TryAgainError
 from edgequant.answers.mirrors.openai.speech import Ask, OpenAiSpeech, Speech, find_form
+from edgequant.answers.mirrors.tokenizer import OpenTokenizer, tokenizers_of
 from edgequant.answers.prompts import Message
 from edgequant.core.errors import ExperimentError, MirrorError, MirrorGoneError, MirrorRefusedError
 from edgequant.core.fields import PositiveInt, Section, TimeoutSeconds
@@ -26,6 +25,7 @@ from edgequant.core.json_file import parse_json
 from edgequant.core.progress import say
 from edgequant.core.text import printable
 from edgequant.models.model_file import ModelFile
+from edgequant.models.steps.step import HostBuild
 
 KIND = "openai"
 DEFAULT_PARALLEL = 8
@@ -33,18 +33,6 @@ DEFAULT_PARALLEL = 8
 LOADING_POLL_SECONDS = 1.0
 AHEAD = 1
 """Mirrors of a server beyond the answers it is asked at once: they get the next prompt ready."""
-
-OpenTokenizer = Callable[[ModelFile], AbstractContextManager[Tokenizer]]
-
-
-class LibraryHost(Protocol):
-    """What is needed of this machine's build of llama.cpp."""
-
-    @property
-    def library(self) -> Path: ...
-
-    @property
-    def llama_cpp_commit(self) -> str: ...
 
 
 class OpenAiSettings(Section):
@@ -151,7 +139,7 @@ class OpenAiServers:
     _told: dict[str, list[dict[str, object]]] = field(default_factory=dict)
 
     @classmethod
-    def of_host(cls, host: LibraryHost, **settings: Any) -> OpenAiServers:
+    def of_host(cls, host: HostBuild, **settings: Any) -> OpenAiServers:
         """Those that settings name; tokens are counted with this machine's build of llama.cpp.
 
         Raises:
@@ -167,14 +155,7 @@ class OpenAiServers:
         for url in urls if isinstance(urls, list) else itertools.chain(*urls.values()):
             Endpoint(url, patience=checked.patience).close()
 
-        @contextlib.contextmanager
-        def open_tokenizer(model: ModelFile) -> Iterator[Tokenizer]:
-            from edgequant.models.vocabulary import Vocabulary
-
-            with Vocabulary(model.path, host.library) as vocabulary:
-                yield vocabulary
-
-        return cls(checked, host.llama_cpp_commit, open_tokenizer)
+        return cls(checked, host.llama_cpp_commit, tokenizers_of(host))
 
     @property
     def identity(self) -> Identity:
@@ -277,7 +258,7 @@ class OpenAiServers:
     def _meet(self, endpoint: Endpoint, model: ModelFile, stack: contextlib.ExitStack) -> _Met:
         props = _props(endpoint)
         if props is not None:
-            return self._meet_llama_server(endpoint, props, model)
+            return self._meet_llama_server(endpoint, props, model, stack)
         name = self._name(model) or _only_model(endpoint)
         form = find_form(endpoint, name, self.settings.ask)
         tokenizer = stack.enter_context(self.open_tokenizer(model))
@@ -292,7 +273,11 @@ class OpenAiServers:
         return _Met(endpoint, speech, endpoint.parallel, speech.gives_token_ids, facts)
 
     def _meet_llama_server(
-        self, endpoint: Endpoint, props: Mapping[str, Any], model: ModelFile
+        self,
+        endpoint: Endpoint,
+        props: Mapping[str, Any],
+        model: ModelFile,
+        stack: contextlib.ExitStack,
     ) -> _Met:
         checked = check_llama_server(
             props,
@@ -318,7 +303,7 @@ class OpenAiServers:
             endpoint.request,
             subject=endpoint.url,
             context=context,
-            has_template="tokenizer.chat_template" in model.header.metadata,
+            tokenizer=stack.enter_context(self.open_tokenizer(model)),
         )
         return _Met(endpoint, api, endpoint.parallel, True, _facts(checked, slots))
 

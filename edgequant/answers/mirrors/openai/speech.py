@@ -13,10 +13,16 @@ from typing import Any, Literal, Protocol
 
 from edgequant.answers.mirrors.llama_server.api import UNREADABLE, checked_ids, unreadable
 from edgequant.answers.mirrors.mirror import SEED, Completion
-from edgequant.answers.mirrors.openai.counting import Tokenizer, count, pieces_of_ids, prompt_ids
+from edgequant.answers.mirrors.openai.counting import count
 from edgequant.answers.mirrors.openai.endpoint import Endpoint, Reply
+from edgequant.answers.mirrors.tokenizer import (
+    Tokenizer,
+    apply_template,
+    pieces_of_ids,
+    token_ids,
+)
 from edgequant.answers.prompts import Message
-from edgequant.core.errors import ConversionError, MirrorRefusedError
+from edgequant.core.errors import MirrorRefusedError
 from edgequant.core.json_file import parse_json
 
 Ask = Literal["auto", "completions", "chat"]
@@ -159,19 +165,12 @@ class OpenAiSpeech:
         return bool(self._form.extras)
 
     def apply_template(self, messages: Sequence[Message]) -> str:
-        """What the GGUF's own template makes of some turns."""
-        try:
-            return self._tokenizer.apply_template(messages)
-        except ConversionError as error:
-            raise MirrorRefusedError(
-                error.cause, subject=error.subject, next_step='set wrapper = "chatml"'
-            ) from error
+        """See :meth:`edgequant.answers.mirrors.mirror.Mirror.apply_template`."""
+        return apply_template(self._tokenizer, messages)
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """What the GGUF's own tokenizer makes of a text."""
-        if add_special:
-            return list(prompt_ids(self._tokenizer, text))
-        return list(self._tokenizer.tokenize(text, add_special=False))
+        """See :meth:`edgequant.answers.mirrors.mirror.Mirror.tokenize`."""
+        return token_ids(self._tokenizer, text, add_special=add_special)
 
     def complete(
         self,
@@ -207,7 +206,7 @@ class OpenAiSpeech:
         if said.usage_tokens is not None and said.usage_tokens != len(ids):
             with self._lock:
                 self.other_counts += 1
-        ours = prompt_ids(self._tokenizer, prompt) if isinstance(prompt, str) else prompt
+        ours = self.tokenize(prompt) if isinstance(prompt, str) else prompt
         return Completion(
             token_ids=ids,
             pieces=pieces,

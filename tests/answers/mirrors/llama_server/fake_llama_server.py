@@ -19,27 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-BOS, EOS = 1, 2
+EOS = 2
 MODE = os.environ.get("FAKE_MODE", "")
 REQUESTS = os.environ.get("FAKE_REQUESTS")
 served = 0
-
-
-def tokenize(text: str, add_special: bool) -> list[int]:
-    ids: list[int] = [BOS] if add_special else []
-    if text.startswith("<s>"):
-        ids.append(BOS)
-        text = text.removeprefix("<s>")
-    return ids + [byte + 3 for byte in text.encode()]
-
-
-def piece(token: int) -> str | list[int]:
-    if token < 3:
-        return ("<unk>", "<s>", "</s>")[token]
-    try:
-        return bytes([token - 3]).decode()
-    except UnicodeDecodeError:
-        return [token - 3]
 
 
 def answer(prompt: list[int]) -> list[int]:
@@ -95,32 +78,22 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         global served
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/apply-template":
-            turns = "".join(f"[{m['role']}]{m['content']}" for m in body["messages"])
-            self.reply({"prompt": f"<s>{turns}[assistant]"})
-        elif self.path == "/tokenize":
-            content = body["content"]
-            if isinstance(content, list):
-                self.reply({"tokens": [{"id": t, "piece": piece(t)} for t in content]})
-            else:
-                self.reply({"tokens": tokenize(content, body.get("add_special", False))})
-        else:
-            served += 1
-            if MODE.startswith("die-after-") and served > int(MODE.rpartition("-")[2]):
-                print("fake: out of memory", flush=True)
-                os._exit(3)
-            if MODE == "slow":
-                time.sleep(60)
-            if MODE == "refuse":
-                self.reply({"error": {"message": "no such thing"}}, 400)
-                return
-            if MODE == "nonsense":
-                self.reply({"content": 1})
-                return
-            if REQUESTS:
-                with Path(REQUESTS).open("a") as stream:
-                    stream.write(json.dumps([body["n_predict"], body["prompt"]]) + "\n")
-            self.reply(complete(body))
+        served += 1
+        if MODE.startswith("die-after-") and served > int(MODE.rpartition("-")[2]):
+            print("fake: out of memory", flush=True)
+            os._exit(3)
+        if MODE == "slow":
+            time.sleep(60)
+        if MODE == "refuse":
+            self.reply({"error": {"message": "no such thing"}}, 400)
+            return
+        if MODE == "nonsense":
+            self.reply({"content": 1})
+            return
+        if REQUESTS:
+            with Path(REQUESTS).open("a") as stream:
+                stream.write(json.dumps([body["n_predict"], body["prompt"]]) + "\n")
+        self.reply(complete(body))
 
 
 parser = argparse.ArgumentParser()

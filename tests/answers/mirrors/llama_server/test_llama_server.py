@@ -22,7 +22,7 @@ from edgequant.answers.mirrors.llama_server.process import (
 from edgequant.answers.mirrors.llama_server.server import LlamaServer
 from edgequant.answers.prompts import load_prompt, render
 from edgequant.core.errors import GgufError, MirrorError, PortInUseError, ToolMissingError
-from tests.answers.conftest import write_model
+from tests.answers.mirrors.llama_server.fake_tokenizer import FakeTokenizer
 
 
 def alive(pid: int) -> bool:
@@ -46,7 +46,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_it_answers_and_stops(fake_server: Path, model: Path, log: Path) -> None:
-    with LlamaServer(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log, tokenizer=FakeTokenizer()) as mirror:
         pid = mirror.pid
         assert pid is not None
         assert mirror.url.startswith("http://127.0.0.1:")
@@ -65,7 +65,7 @@ def test_it_answers_and_stops(fake_server: Path, model: Path, log: Path) -> None
 
 
 def test_bos_is_never_doubled(fake_server: Path, model: Path, log: Path) -> None:
-    with LlamaServer(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log, tokenizer=FakeTokenizer()) as mirror:
         assert mirror.tokenize("hi") == [1, 107, 108]
         assert mirror.tokenize("<s>hi") == [1, 107, 108]
         assert mirror.tokenize("aa", add_special=False) == [100, 100]
@@ -84,7 +84,7 @@ def test_a_deaf_server_is_stopped_too(
     fake_server: Path, model: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "deaf")
-    with LlamaServer(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log, tokenizer=FakeTokenizer()) as mirror:
         pid = mirror.pid
     mirror.stop()
     assert pid is not None
@@ -155,7 +155,7 @@ def test_a_server_that_dies_while_it_answers(
     fake_server: Path, model: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "die-after-1")
-    with LlamaServer(fake_server, model, log=log) as mirror:
+    with LlamaServer(fake_server, model, log=log, tokenizer=FakeTokenizer()) as mirror:
         mirror.complete("first", 9)
         with pytest.raises(MirrorError, match="fake: out of memory"):
             mirror.complete("second", 9)
@@ -174,7 +174,7 @@ def test_a_wrong_answer_is_an_error(
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", mode)
     with (
-        LlamaServer(fake_server, model, log=log) as mirror,
+        LlamaServer(fake_server, model, log=log, tokenizer=FakeTokenizer()) as mirror,
         pytest.raises(MirrorError, match=cause),
     ):
         mirror.complete("first", 9)
@@ -184,17 +184,19 @@ def test_what_does_not_fit_into_the_context_is_not_asked(
     fake_server: Path, model: Path, log: Path
 ) -> None:
     policy = ServerPolicy(context=64)
-    with LlamaServer(fake_server, model, log=log, policy=policy) as mirror:
+    with LlamaServer(
+        fake_server, model, log=log, policy=policy, tokenizer=FakeTokenizer()
+    ) as mirror:
         mirror.complete("x" * 30, 32)
         with pytest.raises(MirrorError, match="do not fit into the context of 64") as caught:
             mirror.complete("x" * 30, 33)
     assert caught.value.next_step is not None
 
 
-def test_a_model_without_a_template(fake_server: Path, tmp_path: Path, log: Path) -> None:
-    bare = write_model(tmp_path / "bare.gguf", template=False)
+def test_a_model_without_a_template(fake_server: Path, model: Path, log: Path) -> None:
+    tokenizer = FakeTokenizer(has_template=False)
     with (
-        LlamaServer(fake_server, bare, log=log) as mirror,
+        LlamaServer(fake_server, model, log=log, tokenizer=tokenizer) as mirror,
         pytest.raises(MirrorError, match="no chat template") as caught,
     ):
         mirror.apply_template(render(load_prompt("cot"), "Why?"))
@@ -220,8 +222,8 @@ def test_the_environment_does_not_change_the_server(
         monkeypatch.setenv(name, "1")
     # A proxy that nobody listens on: a request through it would fail.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with LlamaServer(fake_server, model, log=log) as mirror:
-        mirror.tokenize("hi")
+    with LlamaServer(fake_server, model, log=log, tokenizer=FakeTokenizer()) as mirror:
+        mirror.complete("hi", 9)
     assert "leaked false" in log.read_text().lower()
     kept = server_environment({"LLAMA_ARG_PORT": "1", "AIP_MODE": "x", "PATH": "/bin"})
     assert kept == {"PATH": "/bin"}

@@ -13,10 +13,11 @@ import pytest
 
 from edgequant.answers.generate import find_answers, generate
 from edgequant.answers.mirrors.openai.check import build_commit, check_llama_server, same_commit
-from edgequant.answers.mirrors.openai.counting import count, pieces_of_ids
+from edgequant.answers.mirrors.openai.counting import count
 from edgequant.answers.mirrors.openai.endpoint import Endpoint, Patience, retry_after
 from edgequant.answers.mirrors.openai.pool import OpenAiServers, OpenAiSettings
 from edgequant.answers.mirrors.registry import make_mirrors
+from edgequant.answers.mirrors.tokenizer import pieces_of_ids
 from edgequant.answers.prompts import load_prompt
 from edgequant.answers.questions import Question
 from edgequant.answers.strategies.early_stop import EarlyStop
@@ -440,7 +441,6 @@ def test_wrong_settings_are_seen_before_anything_is_asked(
     settings: dict[str, Any], message: str
 ) -> None:
     class Host:
-        library = Path("/absent")
         llama_cpp_commit = "0c1e57098"
 
     with pytest.raises(ExperimentError, match=message):
