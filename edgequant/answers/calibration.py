@@ -8,6 +8,7 @@ from pathlib import Path
 from edgequant.answers.prompts import load_prompt, render
 from edgequant.answers.questions import ANSWER_MARK, Question, load_questions
 from edgequant.core.errors import DataSetError
+from edgequant.core.files import read_text
 from edgequant.models.calibration import DEFAULT_TOKENS, Calibration, Chat
 
 DEFAULT_PROMPT = "cot"
@@ -32,7 +33,7 @@ def load_calibration(
         DataSetError: a file is missing or wrong, or nothing is given.
         PromptError: there is no such prompt.
     """
-    contents = tuple(_text_of(path) for path in texts)
+    contents = tuple(read_text(path) for path in texts)
     chats = load_chats(questions, prompt=prompt) if questions is not None else ()
     return Calibration(contents, chats, tokens)
 
@@ -73,10 +74,3 @@ def refuse_common_questions(calibrated: Path, asked: Iterable[Question]) -> None
 def _worked(question: Question) -> str:
     before, mark, _ = question.raw_answer.rpartition(ANSWER_MARK)
     return before.rstrip() if mark else question.raw_answer
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise DataSetError(f"cannot be read as UTF-8 text: {error}", subject=path) from error

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgequant.core.errors import DataSetError
 from edgequant.core.host import mark_of_this_process, may_be_at_work
 
 PARTIAL = ".partial"
@@ -73,3 +74,17 @@ def copy_whole(source: Path, target: Path) -> None:
     """Copy a file's content, as :func:`whole_file`."""
     with whole_file(target) as partial:
         shutil.copyfile(source, partial)
+
+
+def read_text(path: Path) -> str:
+    """A file of plain text that somebody names.
+
+    Raises:
+        DataSetError: there is none, it cannot be read, or it is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataSetError(f"cannot be read: {error.strerror or error}", subject=path) from error
+    except UnicodeError as error:
+        raise DataSetError(f"is no UTF-8 text: {error}", subject=path) from error

@@ -452,6 +452,16 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _quality_has_a_reference(self) -> Experiment:
+        if self.quality is not None and (self.model.files or self.model.file):
+            raise ValueError(
+                "quality needs the 16-bit file that the variants are made from: name the model's "
+                "folder or id, or compare ready files with edgequant quality F16.gguf --variant "
+                "NAME=GGUF"
+            )
+        return self
+
     @property
     def composite_base(self) -> str | None:
         """The variant that the composite score sets all against; None: there is none."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgequant.core.artefact import Store
-from edgequant.core.errors import ExperimentError
 from edgequant.models.calibration import Calibration
 from edgequant.models.model_set import ModelSet
 from edgequant.models.steps.step import HostBuild
@@ -50,7 +49,6 @@ def compare_variants(
         store: where scores are kept.
 
     Raises:
-        ExperimentError: the variants have no 16-bit file.
         DataSetError: a text is too short, or was calibrated on.
         DataFrameError: there are no such answers.
         ToolMissingError, ConversionError: they cannot be evaluated.
@@ -59,13 +57,7 @@ def compare_variants(
     from edgequant.quality.measure import measure_quality
 
     reference = models.base
-    if reference is None:
-        raise ExperimentError(
-            "[quality] needs the 16-bit file that the variants were made from",
-            subject=models.name,
-            next_step="name the model's folder or id, not ready files; or compare these with "
-            "edgequant quality F16.gguf --variant NAME=GGUF",
-        )
+    assert reference is not None, "an experiment with ready files has no such section"
     with Vocabulary(reference.path, host.binary(LIBRARY_NAME)) as vocabulary:
         texts = cut_texts(read_texts(section), vocabulary, context=section.context)
         if section.answers_of is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgequant.core.errors import DataFrameError, DataSetError
+from edgequant.core.files import read_text
 from edgequant.core.schemas import ANSWERS
 from edgequant.core.tables import read_table, records
 from edgequant.models.calibration import Calibration, Chat, chat_passage
@@ -22,7 +23,7 @@ def load_texts(paths: Sequence[Path]) -> dict[str, str]:
     Raises:
         DataSetError: a file cannot be read, or is no UTF-8.
     """
-    return {str(path): _text_of(path) for path in paths}
+    return {str(path): read_text(path) for path in paths}
 
 
 def load_answers(path: Path) -> list[dict[str, Any]]:
@@ -153,10 +154,3 @@ def refuse_calibration_texts(
         tokens = vocabulary.tokenize(content, add_special=False)
         for text in texts:
             refuse_overlap([tokens], text.counted_runs, names=(name, text.name))
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise DataSetError(f"cannot be read as UTF-8 text: {error}", subject=path) from error

@@ -41,7 +41,7 @@ def test_texts_and_questions_together(questions: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named(questions: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataSetError, match="cannot be read as UTF-8"):
+    with pytest.raises(DataSetError, match="cannot be read: No such file"):
         load_calibration([tmp_path / "gone.txt"])
     with pytest.raises(PromptError, match="no prompt 'gone'"):
         load_calibration(questions=questions, prompt="gone")

@@ -19,14 +19,14 @@ from edgequant.cli import app
         (["m.gguf", "--text", "t", "--variant", "reference=x"], app.USAGE_ERROR, "not of the form"),
         ([".", "--text", "t", "--variant", "a=nix,Q2_K"], 17, "unknown quantization type 'nix'"),
         ([".", "--questions", "gone"], 13, "cannot be read"),
-        (["m.gguf", "--text", "gone", "--variant", "a=x"], 13, "cannot be read as UTF-8"),
-        (["m.gguf", "--text", "bytes", "--variant", "a=x"], 13, "cannot be read as UTF-8"),
-        (["m.gguf", "--text", ".", "--variant", "a=x"], 13, "cannot be read as UTF-8"),
+        (["m.gguf", "--text", "gone", "--variant", "a=x"], 13, "cannot be read: No such file"),
+        (["m.gguf", "--text", "bytes", "--variant", "a=x"], 13, "is no UTF-8 text"),
+        (["m.gguf", "--text", ".", "--variant", "a=x"], 13, "cannot be read: Is a directory"),
         (["m.gguf", "--answers", "bytes", "--variant", "a=x"], 19, "cannot be read as Parquet"),
         (
             ["m.gguf", "--text", "t", "--calibration", "bytes", "--variant", "a=x"],
             13,
-            "cannot be read as UTF-8",
+            "is no UTF-8 text",
         ),
     ],
 )

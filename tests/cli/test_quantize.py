@@ -31,7 +31,7 @@ MAIN = "from edgequant.cli.app import main; main()"
         (["."], 10, "has no config.json"),
         ([".", "--type", "Q9_K"], 17, "unknown quantization type 'Q9_K'"),
         ([".", "--variant", "x=Q9_K"], 17, "unknown quantization type 'Q9_K'"),
-        ([".", "--calibration-text", "gone"], 13, "cannot be read as UTF-8"),
+        ([".", "--calibration-text", "gone"], 13, "cannot be read: No such file"),
     ],
 )
 def test_wrong_input(tmp_path: Path, arguments: list[str], exit_code: int, cause: str) -> None:

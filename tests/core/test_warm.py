@@ -6,15 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgequant.core import warm as warm_module
 from edgequant.core.warm import WarmPython, warm_python, warmed
 from tests.processes import ended
 
 TIMEOUT_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def none_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may share one."""
+    monkeypatch.setattr(warm_module, "_local", threading.local())
 
 
 @pytest.fixture

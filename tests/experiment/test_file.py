@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,11 @@ def test_ready_files_start_at_the_file_and_name_the_model(tmp_path: Path) -> Non
         "large": Path("/srv/Llama-8B-Q8_0.gguf"),
     }
     assert model.label == "Llama-8B-Q"
+
+
+def test_ready_files_have_no_16_bit_file_to_be_compared_with(tmp_path: Path) -> None:
+    files = 'files = { Q8_0 = "a.gguf" }'
+    text = re.sub(r"folder = .*\ntypes = .*", files, MINIMAL) + '[quality]\ntexts = ["t.txt"]\n'
+    assert files in text
+    with pytest.raises(ExperimentError, match="quality needs the 16-bit file"):
+        load_experiment(write(tmp_path, text))

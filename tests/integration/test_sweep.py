@@ -31,6 +31,7 @@ from tests.python_page import examples
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 QUESTIONS = 12
+CHAT = "Tom has 3 apples and buys 4 more. " * 12
 EXPERIMENT = """
 name = "small"
 [model]
@@ -64,7 +65,7 @@ def write_experiment(folder: Path, limit: int = QUESTIONS, prompt: str = "cot") 
     model = data_folder("experiments") / "demo_model"
     if not (model / "model" / "model.safetensors").is_file():
         pytest.skip("the demo model's weights are not here")
-    (folder / "chat.txt").write_text("Tom has 3 apples and buys 4 more. " * 12)
+    (folder / "chat.txt").write_text(CHAT)
     path = folder / "small.toml"
     path.write_text(
         EXPERIMENT.format(
@@ -206,7 +207,9 @@ def test_ready_files_go_through_the_whole_line(
     for name in ("Q2_K", "Q8_0"):
         (path,) = (Store().root / "models" / keys[f"Make {name}"]).glob("*.gguf")
         files[name] = write_split(path, tmp_path / name, 2)[1] if split else path
-    written = EXPERIMENT.replace('types = ["Q2_K", "Q8_0"]', "").replace(
+    quality = EXPERIMENT[EXPERIMENT.index("[quality]") : EXPERIMENT.index("[[what_if]]")]
+    bare = EXPERIMENT.replace(quality, "")
+    written = bare.replace('types = ["Q2_K", "Q8_0"]', "").replace(
         'folder = "{model}"',
         "files = {{" + ", ".join(f'{name} = "{path}"' for name, path in files.items()) + "}}",
     )
@@ -300,7 +303,8 @@ def _children_with(mark: str) -> list[str]:
 def test_the_examples_of_sweeping_from_python(
     small: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copyfile(small.folder.parent / "small.toml", tmp_path / "small.toml")
+    for name in ("small.toml", "chat.txt"):
+        shutil.copyfile(small.folder.parent / name, tmp_path / name)
     model = data_folder("experiments") / "demo_model" / "model"
     (tmp_path / "model").symlink_to(model)
     monkeypatch.chdir(tmp_path)
