@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
 from edgequant.boards.profile import BoardProfile, load_profile
 from edgequant.core.artefact import Store
-from edgequant.core.errors import DataSetError, ExperimentError
+from edgequant.core.errors import DataSetError
 from edgequant.core.paths import data_folder
 from edgequant.experiment.file import Experiment, QualitySection, load_experiment
 from edgequant.experiment.graph import HOST, Stage
 from edgequant.experiment.inputs import read_inputs
 from edgequant.experiment.line import Line, draw_line, place_of
-from edgequant.experiment.quality import compare_variants
 from edgequant.experiment.sweep import plan_sweep
-from edgequant.models.model_set import ModelSet
 from tests.models.gguf_writer import TensorSpec, gguf
 
 
@@ -133,15 +130,3 @@ def test_quality_is_a_stage_where_it_is_asked_for(demo: Experiment, tmp_path: Pa
 def test_quality_needs_something_to_compare_on(section: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         QualitySection.model_validate(section)
-
-
-def test_ready_files_have_no_quality_of_their_own(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="needs the 16-bit file"):
-        compare_variants(
-            ModelSet("ready", {}),
-            [],
-            QualitySection(answers_of="Q8_0"),
-            host=cast(Any, None),
-            calibration=None,
-            store=Store(tmp_path),
-        )
