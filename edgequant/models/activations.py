@@ -8,12 +8,11 @@ the weights that are looked at, not by the tokens.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from edgequant.core.errors import ConversionError
 from edgequant.core.host import free_cores
 from edgequant.models.formats.gguf import GgufInfo, read_gguf
+from edgequant.models.loaded import LoadedModel
 from edgequant.models.native import (
     GET_ROWS,
     MAX_DIMENSIONS,
@@ -28,10 +28,8 @@ from edgequant.models.native import (
     MUL_MAT_ID,
     Tensor,
     decode,
-    keep_errors,
     native,
 )
-from edgequant.models.vocabulary import bindings
 
 BATCH_TOKENS = 512
 BATCH_LOGITS = 1 << 24
@@ -202,7 +200,7 @@ def _watch_all(
     return same
 
 
-class Watched:
+class Watched(LoadedModel):
     """One model with its weights, its products watched. Let go of at the end of the block.
 
     Args:
@@ -226,21 +224,16 @@ class Watched:
         threads: int | None = None,
         writable: bool = False,
     ) -> None:
-        self._gguf = gguf
-        self._llama = llama = bindings(library)
-        self._ggml = native(llama)
-        self._errors = keep_errors(llama)
-        self._watch = _Watch(self._ggml)
-        self._context: Any = None
+        super().__init__(gguf, library)
+        llama = self._llama
+        self._watch = _Watch(native(llama))
         loading = llama.llama_model_default_params()
         loading.use_extra_bufts = False
         if writable:
             loading.load_mode = llama.LLAMA_LOAD_MODE_NONE
-        self._model: Any = llama.llama_model_load_from_file(os.fsencode(gguf), loading)
-        if not self._model:
-            raise self._failed("cannot load it")
-        vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model))
-        self._batch_tokens = max(16, min(BATCH_TOKENS, BATCH_LOGITS // max(1, vocabulary)))
+        self._load(loading)
+        room = BATCH_LOGITS // max(1, self.vocabulary_size)
+        self._batch_tokens = max(16, min(BATCH_TOKENS, room))
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = context
         parameters.n_batch = parameters.n_ubatch = self._batch_tokens
@@ -250,10 +243,7 @@ class Watched:
         # Kept for as long as the context may call it.
         self._callback = llama.ggml_backend_sched_eval_callback(self._watch)
         parameters.cb_eval = self._callback
-        self._context = llama.llama_init_from_model(self._model, parameters)
-        if not self._context:
-            self.close()
-            raise self._failed(f"has no room for {context} tokens")
+        self._open(parameters)
 
     def see(self, tokens: Sequence[int], weights: Collection[str], see: See) -> dict[str, str]:
         """Evaluate a passage from an empty cache, up to the last of the weights.
@@ -270,7 +260,7 @@ class Watched:
         Raises:
             ConversionError: it cannot be evaluated, or an input is no number.
         """
-        self._llama.llama_memory_clear(self._llama.llama_get_memory(self._context), True)
+        self._forget()
         self._watch.begin(weights, see)
         for start in range(0, len(tokens), self._batch_tokens):
             part = tokens[start : start + self._batch_tokens]
@@ -281,25 +271,6 @@ class Watched:
             if status:
                 raise self._failed(f"cannot evaluate it (status {status})")
         return self._watch.same
-
-    def _failed(self, what: str) -> ConversionError:
-        said = "; ".join(self._errors[-4:]) or "it gives no reason"
-        return ConversionError(f"llama.cpp {what}: {said}", subject=self._gguf)
-
-    def close(self) -> None:
-        """Let go of context and model."""
-        if self._context:
-            self._llama.llama_free(self._context)
-            self._context = None
-        if self._model:
-            self._llama.llama_model_free(self._model)
-            self._model = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
 
 class _Watch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 MUL_MAT, MUL_MAT_ID = "MUL_MAT", "MUL_MAT_ID"
@@ -55,33 +55,53 @@ def native(llama: Any) -> Any:
 
 
 _callback: Any = None
+_errors: list[str] = []
 
 
 def keep_errors(llama: Any) -> list[str]:
-    """What llama.cpp says from now on is dropped, but for errors: they are put into the list."""
-    errors: list[str] = []
+    """What llama.cpp says from now on is dropped, but for errors: they are put into the list.
+
+    There is one list, as there is one callback, for the whole process; it is emptied here.
+    """
 
     def keep(level: int, text: bytes, _data: Any) -> None:
         if level == ERROR_LEVEL:
-            errors.append(text.decode(errors="replace").strip())
+            _errors.append(text.decode(errors="replace").strip())
 
-    # Kept for as long as the library may call it: there is one for the whole process.
+    # Kept for as long as the library may call it.
     global _callback
+    _errors.clear()
     _callback = llama.llama_log_callback(keep)
     llama.llama_log_set(_callback, ctypes.c_void_p(0))
-    return errors
+    return _errors
 
 
-def decode(llama: Any, context: Any, tokens: Sequence[int], start: int = 0) -> int:
-    """Evaluate tokens at the places from ``start`` on, all with logits; 0 where it went well."""
+def decode(
+    llama: Any,
+    context: Any,
+    tokens: Sequence[int],
+    start: int = 0,
+    outputs: Collection[int] | None = None,
+) -> int:
+    """Evaluate tokens at the places from ``start`` on; 0 where it went well.
+
+    Args:
+        llama: the bindings.
+        context: of a model.
+        tokens: as many as a batch may have.
+        start: the first one's place.
+        outputs: places whose logits are wanted, by default all.
+    """
     batch = llama.llama_batch_init(len(tokens), 0, 1)
-    batch.n_tokens = len(tokens)
-    for place, token in enumerate(tokens):
-        batch.token[place] = token
-        batch.pos[place] = start + place
-        batch.n_seq_id[place] = 1
-        batch.seq_id[place][0] = 0
-        batch.logits[place] = True
-    status = int(llama.llama_decode(context, batch))
-    llama.llama_batch_free(batch)
-    return status
+    try:
+        batch.n_tokens = len(tokens)
+        for number, token in enumerate(tokens):
+            place = start + number
+            batch.token[number] = token
+            batch.pos[number] = place
+            batch.n_seq_id[number] = 1
+            batch.seq_id[number][0] = 0
+            batch.logits[number] = outputs is None or place in outputs
+        return int(llama.llama_decode(context, batch))
+    finally:
+        llama.llama_batch_free(batch)

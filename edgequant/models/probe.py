@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgequant.core.errors import ConversionError
 from edgequant.core.probabilities import divergences, log_softmax
 from edgequant.models.activations import Watched
 from edgequant.models.calibration import Passage
 from edgequant.models.formats.types import tensor_types
-from edgequant.models.native import decode
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -90,29 +88,14 @@ class Probe(Watched):
     def _logits(self) -> Any:
         """Of each passage at all places but the last, shape (tokens - 1, vocabulary)."""
         for passage in self._passages:
-            self._llama.llama_memory_clear(self._llama.llama_get_memory(self._context), True)
+            self._forget()
             self._watch.begin((), lambda *_: None)
             found = []
             for start in range(0, len(passage.tokens), self._batch_tokens):
                 part = passage.tokens[start : start + self._batch_tokens]
-                status = decode(self._llama, self._context, part, start)
-                if status:
-                    raise self._failed(f"cannot evaluate it (status {status})")
-                # A copy: the next evaluation writes to the same place.
-                found.append(self._outputs(len(part)).copy())
+                self._evaluate(part, start)
+                found.append(self._outputs(len(part)))
             yield np.concatenate(found)[:-1]
-
-    def _outputs(self, count: int) -> npt.NDArray[np.float32]:
-        vocabulary = self._llama.llama_vocab_n_tokens(
-            self._llama.llama_model_get_vocab(self._model)
-        )
-        found = self._llama.llama_get_logits(self._context)
-        logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(found, shape=(count, vocabulary))
-        if not np.isfinite(logits).all():
-            raise ConversionError(
-                "the model computes no numbers (NaN or infinite)", subject=self._gguf
-            )
-        return logits
 
 
 def _shares(passages: Sequence[Passage]) -> npt.NDArray[np.float64]:
