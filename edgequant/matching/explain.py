@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from edgequant.core.errors import DataFrameError
 from edgequant.core.schemas import ANSWERS, QUESTIONS
 from edgequant.core.tables import check_table, records
 from edgequant.matching.graders.grader import Grader, last_value
 from edgequant.matching.graders.registry import INTEGER, graders_for
+from edgequant.matching.grading import question_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def explain(
     count = 0
     for row in _rows(answers):
         count += 1
-        question = _question(row, gold)
+        question = question_of(row, gold)
         graders = graders_for(question.get("answer_kind") or INTEGER)
         difference = _compare(row, str(question["expected_answer"]), graders, tokens)
         right.update(dict.fromkeys(graders, 0))
@@ -121,17 +121,6 @@ def _rows(answers: pd.DataFrame) -> Iterator[dict[str, Any]]:
     # Some at a time: as Python objects the tokens of all of them would fill the memory.
     for start in range(0, len(kept), _READ_AT_ONCE):
         yield from records(kept.iloc[start : start + _READ_AT_ONCE])
-
-
-def _question(row: Mapping[str, Any], gold: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    question = gold.get(row["question_id"])
-    if question is None or question["question_sha256"] != row["question_sha256"]:
-        problem = "is not among the questions" if question is None else "is another one there"
-        raise DataFrameError(
-            f"question {row['question_id']} of the answers {problem}",
-            next_step="give the questions that these answers were generated from",
-        )
-    return question
 
 
 def _compare(

@@ -54,7 +54,7 @@ def grade(answers: Ungraded, gold: Gold, graders: Collection[str] | None) -> Ans
     """Grade one configuration; raises as :func:`edgequant.matching.groups.group_answers`."""
     key = answers.key
     rows = records(answers.frame.sort_values("question_id"))
-    asked = [_question_of(row, gold) for row in rows]
+    asked = [question_of(row, gold) for row in rows]
     verdicts: dict[str, list[_Verdicts]] = {}
     for row, question in zip(rows, asked, strict=True):
         ends = _token_ends(row, f"{key[0]}, {key[1]}, question {row['question_id']}")
@@ -144,7 +144,12 @@ def _flags(values: Iterable[bool]) -> Flags:
     return np.fromiter(values, dtype=np.bool_)
 
 
-def _question_of(row: Mapping[str, Any], gold: Gold) -> Mapping[str, Any]:
+def question_of(row: Mapping[str, Any], gold: Gold) -> Mapping[str, Any]:
+    """The question that an answer is to.
+
+    Raises:
+        DataFrameError: it is not among the questions, or is another one there.
+    """
     found = gold.get(row["question_id"])
     if found is None or found["question_sha256"] != row["question_sha256"]:
         problem = "is not among the questions" if found is None else "is another one there"

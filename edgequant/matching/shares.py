@@ -5,6 +5,7 @@ Processes of our own and not multiprocessing's, which would run a caller's scrip
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -52,11 +53,12 @@ def _share(
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as process:
-        send = (gold, graders)
+        with contextlib.suppress(OSError):
+            _send(process, (gold, graders))
         while (taken := _take(waiting, lock)) is not None:
             place, member = taken
             try:
-                group = cast(AnswerGroup, _exchange(process, (*send, member)))
+                group = cast(AnswerGroup, _exchange(process, member))
             except (OSError, EOFError, pickle.UnpicklingError):
                 # What is wrong with the answers is told by the error itself, which is raised here.
                 group = grade(member, gold, graders)
@@ -72,18 +74,24 @@ def _take(
         return next(waiting, None)
 
 
-def _exchange(process: subprocess.Popen[bytes], request: object) -> Any:
-    assert process.stdin is not None and process.stdout is not None
-    pickle.dump(request, process.stdin)
-    process.stdin.flush()
+def _exchange(process: subprocess.Popen[bytes], member: Ungraded) -> Any:
+    assert process.stdout is not None
+    _send(process, member)
     return pickle.load(process.stdout)
 
 
+def _send(process: subprocess.Popen[bytes], value: object) -> None:
+    assert process.stdin is not None
+    pickle.dump(value, process.stdin)
+    process.stdin.flush()
+
+
 def main() -> None:
-    """Grade what comes on stdin until it ends."""
+    """Grade what comes on stdin behind the right answers, until it ends."""
+    gold, graders = pickle.load(sys.stdin.buffer)
     while True:
         try:
-            gold, graders, member = pickle.load(sys.stdin.buffer)
+            member = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         pickle.dump(grade(member, gold, graders), sys.stdout.buffer)

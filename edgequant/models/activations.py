@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from edgequant.core.errors import ConversionError
 from edgequant.core.host import free_cores
-from edgequant.models.formats.gguf import GgufInfo, read_gguf
+from edgequant.models.formats.gguf import read_gguf
 from edgequant.models.loaded import LoadedModel
 from edgequant.models.native import (
     GET_ROWS,
@@ -156,16 +156,11 @@ def _summed(
         counts[key] = counts.get(key, 0) + len(rows)
 
     same = _watch_all(gguf, library, passages, weights, see, threads, on_passage)
-    experts = expert_counts(read_gguf(gguf))
+    experts = {tensor.name: tensor.matrices for tensor in read_gguf(gguf).tensors}
     joined = {
         first: _joined(first, experts.get(first, 1), found, counts) for first in set(same.values())
     }
     return {weight: joined[first] for weight, first in same.items()}
-
-
-def expert_counts(info: GgufInfo) -> dict[str, int]:
-    """Weight to how many matrices it holds: a mixture's experts, or one."""
-    return {t.name: t.shape[2] if len(t.shape) > 2 else 1 for t in info.tensors}
 
 
 def _joined(

@@ -117,8 +117,7 @@ class Calibration:
 
 
 def _windows(text: str, vocabulary: Vocabulary, context: int) -> Iterator[Passage]:
-    # What the model wants in front of a text is all that tokenizing nothing gives.
-    front = vocabulary.tokenize("", add_special=True)[:1]
+    front = vocabulary.front
     tokens = vocabulary.tokenize(text, add_special=False)
     room = context - len(front)
     for start in range(0, len(tokens), room):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,10 @@ from edgequant.core.errors import QuantizationError
 from edgequant.models.formats.gguf import GgufInfo, Tensor
 from edgequant.models.formats.quantizer import Quantizer
 from edgequant.models.formats.rewrite import NewTensor, read_tensor, rewrite
-from edgequant.models.formats.types import file_type_numbers
+from edgequant.models.formats.types import FLOAT_TYPES, file_type_numbers
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-FLOAT_TYPES = ("F32", "F16", "BF16")
 
 
 class FloatWeights:
@@ -82,3 +82,9 @@ class FloatWeights:
         return rewrite(
             self.info.path, out, replaced=replaced, metadata=metadata, on_tensor=on_tensor
         )
+
+
+def spread_rows(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """At most so many rows of a matrix, evenly spread over all of them."""
+    rows = len(values)
+    return values if rows <= count else values[np.linspace(0, rows - 1, count).astype(int)]

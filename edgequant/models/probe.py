@@ -8,6 +8,7 @@ a model is nearly certain of most of their tokens: by themselves they tell littl
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from edgequant.core.probabilities import divergences, log_softmax
 from edgequant.models.activations import Watched
 from edgequant.models.calibration import Passage
-from edgequant.models.formats.types import tensor_types
+from edgequant.models.formats.types import bytes_of, tensor_types
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -106,8 +107,4 @@ def _shares(passages: Sequence[Passage]) -> npt.NDArray[np.float64]:
 
 
 def _bytes_of(tensor: Any) -> int:
-    kind = tensor_types()[tensor.type]
-    count = 1
-    for size in tensor.ne:
-        count *= int(size)
-    return count // kind.block_elements * kind.block_bytes
+    return bytes_of(math.prod(tensor.ne), tensor_types()[tensor.type].name)

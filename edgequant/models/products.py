@@ -53,8 +53,7 @@ def _batches(tensors: Sequence[Tensor], held_bytes: int) -> Iterator[list[str]]:
     names: list[str] = []
     held = 0
     for tensor in tensors:
-        experts = tensor.shape[2] if len(tensor.shape) > 2 else 1
-        needed = 8 * tensor.shape[0] ** 2 * experts
+        needed = 8 * tensor.shape[0] ** 2 * tensor.matrices
         if names and held + needed > held_bytes:
             yield names
             names, held = [], 0

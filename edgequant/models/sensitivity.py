@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgequant.core.errors import QuantizationError
+from edgequant.models.float_weights import spread_rows
 from edgequant.models.formats.gguf import GgufInfo, Tensor
 from edgequant.models.formats.quantizer import Quantizer
 from edgequant.models.formats.rewrite import read_tensor
-from edgequant.models.formats.types import tensor_types, type_numbers
+from edgequant.models.formats.types import bytes_of, type_named
 from edgequant.models.probe import Probe
 
 TYPES = (
@@ -66,19 +67,17 @@ def types_for(tensor: Tensor, *, importance: bool) -> list[str]:
         tensor: the weight.
         importance: whether one is known, which some types cannot do without.
     """
-    kinds = {name: tensor_types()[type_numbers()[name]] for name in TYPES}
     return [
         name
-        for name, kind in kinds.items()
-        if tensor.shape[0] % kind.block_elements == 0
+        for name in TYPES
+        if tensor.shape[0] % type_named(name).block_elements == 0
         and (importance or name not in NEED_IMPORTANCE)
     ]
 
 
 def bytes_in(tensor: Tensor, type: str) -> int:
     """Bytes of a tensor in a type."""
-    kind = tensor_types()[type_numbers()[type]]
-    return tensor.elements // kind.block_elements * kind.block_bytes
+    return bytes_of(tensor.elements, type)
 
 
 class Weights:
@@ -93,7 +92,7 @@ class Weights:
     def __init__(self, info: GgufInfo, quantizer: Quantizer, importance: Importance) -> None:
         self.tensors = {tensor.name: tensor for tensor in info.tensors}
         self._path = info.path
-        self._quantizer = quantizer
+        self.quantizer = quantizer
         self._importance = importance
 
     def has_importance(self, name: str) -> bool:
@@ -102,17 +101,17 @@ class Weights:
 
     def quantized(self, name: str, type: str) -> npt.NDArray[np.uint8]:
         """A whole weight's bytes in a type, shape (rows, bytes of a row)."""
-        parts = self._matrices(name, None)
+        parts = self.matrices(name)
         return np.concatenate(
-            [self._quantizer.quantize(m, type, self._columns(name, e)) for e, m in parts]
+            [self.quantizer.quantize(m, type, self.columns(name, e)) for e, m in parts]
         )
 
     def changed(self, name: str, type: str) -> npt.NDArray[np.uint8]:
         """What is left of a weight in a type, in the bytes of the type that it is stored in."""
         tensor = self.tensors[name]
         data = self.quantized(name, type)
-        values = self._quantizer.dequantize(data, type, tensor.shape[0])
-        return self._quantizer.quantize(values, tensor.type)
+        values = self.quantizer.dequantize(data, type, tensor.shape[0])
+        return self.quantizer.quantize(values, tensor.type)
 
     def errors(self, name: str, types: Sequence[str], inputs: Floats | None) -> dict[str, float]:
         """The error of the output for each type, from some of the rows.
@@ -124,26 +123,27 @@ class Weights:
         """
         found = dict.fromkeys(types, 0.0)
         tensor = self.tensors[name]
-        for expert, values in self._matrices(name, SAMPLED_ROWS):
+        for expert, values in self.matrices(name, SAMPLED_ROWS):
             share = self._rows(tensor) / len(values)
             squares = np.ones(tensor.shape[0]) if inputs is None else inputs[expert % len(inputs)]
             for type in types:
-                left = self._quantizer.rounded(values, type, self._columns(name, expert))
+                left = self.quantizer.rounded(values, type, self.columns(name, expert))
                 found[type] += share * float(((left - values) ** 2).sum(axis=0) @ squares)
         return found
 
-    def _matrices(self, name: str, rows: int | None) -> Iterator[tuple[int, Floats]]:
+    def matrices(self, name: str, rows: int | None = None) -> Iterator[tuple[int, Floats]]:
         """Each expert's matrix, or evenly spread rows of it."""
         tensor = self.tensors[name]
         data = read_tensor(self._path, tensor)
         each = self._rows(tensor)
         for expert in range(len(data) // each):
             own = data[expert * each : (expert + 1) * each]
-            if rows is not None and rows < each:
-                own = own[np.linspace(0, each - 1, rows).astype(int)]
-            yield expert, self._quantizer.dequantize(own, tensor.type, tensor.shape[0])
+            if rows is not None:
+                own = spread_rows(own, rows)
+            yield expert, self.quantizer.dequantize(own, tensor.type, tensor.shape[0])
 
-    def _columns(self, name: str, expert: int) -> Floats | None:
+    def columns(self, name: str, expert: int) -> Floats | None:
+        """What the quantizer is given for the columns of an expert's matrix."""
         found = self._importance.get(name)
         return None if found is None else found[expert % len(found)]
 

@@ -88,6 +88,12 @@ class Vocabulary:
         return tuple(ids[:count])
 
     @property
+    def front(self) -> tuple[int, ...]:
+        """What the model wants in front of a text: the token BOS, or none."""
+        # All that tokenizing nothing gives, but for what some models want behind it.
+        return self.tokenize("", add_special=True)[:1]
+
+    @property
     def size(self) -> int:
         """How many tokens there are."""
         return int(self._llama.llama_vocab_n_tokens(self._vocabulary))

@@ -46,9 +46,7 @@ def cut_texts(texts: Mapping[str, str], vocabulary: Vocabulary, *, context: int)
     Raises:
         DataSetError: a text is too short.
     """
-    # What the model wants in front of a text is all that tokenizing nothing gives.
-    front = vocabulary.tokenize("", add_special=True)
-    bos = front[0] if front else None
+    bos = next(iter(vocabulary.front), None)
     return [
         windows(name, vocabulary.tokenize(text, add_special=False), context=context, bos=bos)
         for name, text in texts.items()
@@ -130,10 +128,10 @@ def refuse_calibration(
     calibration: Calibration, texts: Sequence[Text], vocabulary: Vocabulary
 ) -> None:
     """Refuse to judge on what steps were calibrated on; raises as the next."""
+    # Not the prompts, which have one system text.
     read = calibration.counted_passages(vocabulary)
+    known = [passage.tokens[passage.first :] for passage in read]
     for text in texts:
-        # Not the prompts, which have one system text.
-        known = [passage.tokens[passage.first :] for passage in read]
         refuse_overlap(known, text.counted_runs, names=("of the steps", text.name))
 
 

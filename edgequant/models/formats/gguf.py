@@ -67,6 +67,11 @@ class Tensor:
     def elements(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def matrices(self) -> int:
+        """How many matrices it holds: one for each of a mixture's experts, or one."""
+        return self.shape[2] if len(self.shape) > 2 else 1
+
 
 @dataclass(frozen=True)
 class GgufInfo:

@@ -24,7 +24,7 @@ from edgequant.models.formats.gguf import (
     Value,
     read_gguf,
 )
-from edgequant.models.formats.types import tensor_types, type_numbers
+from edgequant.models.formats.types import bytes_of, type_named, type_numbers
 
 COPIED_AT_ONCE = 16 << 20
 
@@ -47,10 +47,9 @@ class NewTensor:
     @property
     def bytes(self) -> int:
         """Bytes of its data."""
-        kind = tensor_types()[type_numbers()[self.type]]
-        if self.shape[0] % kind.block_elements:
+        if self.shape[0] % type_named(self.type).block_elements:
             raise GgufError(f"rows of {self.shape[0]} are not whole blocks of {self.type}")
-        return math.prod(self.shape) // kind.block_elements * kind.block_bytes
+        return bytes_of(math.prod(self.shape), self.type)
 
 
 def rewrite(

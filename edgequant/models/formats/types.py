@@ -18,6 +18,9 @@ class TensorType(NamedTuple):
     block_bytes: int
 
 
+FLOAT_TYPES = frozenset({"F32", "F16", "BF16"})
+"""Those of numbers that are not quantized; files are called after them, too."""
+
 # Where the pinned llama.cpp is ahead of the package: a test compares all with the tree's own
 # gguf-py.
 _PINNED_TENSOR_TYPES = {9: TensorType("Q8_1", 32, 36), 42: TensorType("Q2_0", 64, 18)}
@@ -37,6 +40,17 @@ def tensor_types() -> Mapping[int, TensorType]:
 def type_numbers() -> Mapping[str, int]:
     """Name of a ggml type to the number that stands for it in a file."""
     return {kind.name: number for number, kind in tensor_types().items()}
+
+
+def bytes_of(elements: int, type: str) -> int:
+    """Bytes of so many values, whole blocks of them, in a ggml type."""
+    kind = type_named(type)
+    return elements // kind.block_elements * kind.block_bytes
+
+
+def type_named(name: str) -> TensorType:
+    """A ggml type by its name."""
+    return tensor_types()[type_numbers()[name]]
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from edgequant.core.disk import require_space
 from edgequant.core.errors import QuantizationError
 from edgequant.core.progress import Task, task
 from edgequant.models.compensate import output_error
-from edgequant.models.float_weights import FloatWeights
+from edgequant.models.float_weights import FloatWeights, spread_rows
 from edgequant.models.formats.quantizer import Quantizer
 from edgequant.models.graph import FOLDED, Fold, folds, require_architecture
 from edgequant.models.model_file import ModelFile
@@ -170,7 +170,7 @@ def search(
         Scales of the channels that are written, shape (channels,).
     """
     squares = np.diagonal(products) / max(1, count)
-    values = {name: _sampled(weights.read(name)) for name in fold.readers}
+    values = {name: spread_rows(weights.read(name), SAMPLED_ROWS) for name in fold.readers}
     size = np.sqrt(_of_written(squares, fold))
     size = np.maximum(size, SMALLEST * max(float(size.max()), SMALLEST))
 
@@ -205,14 +205,6 @@ def _of_written(squares: Doubles, fold: Fold) -> Doubles:
         return squares
     found: Doubles = squares.reshape(-1, fold.repeated, fold.width).mean(axis=1)
     return found.ravel()
-
-
-def _sampled(values: Floats) -> Floats:
-    rows = len(values)
-    if rows <= SAMPLED_ROWS:
-        return values
-    found: Floats = values[np.linspace(0, rows - 1, SAMPLED_ROWS).astype(int)]
-    return found
 
 
 def int4(values: Floats) -> Floats:

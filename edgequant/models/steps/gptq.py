@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +20,13 @@ from edgequant.models.compensate import (
     compensated,
     output_error,
 )
-from edgequant.models.formats.gguf import Tensor
-from edgequant.models.formats.importance import read_importance
-from edgequant.models.formats.quantizer import Bytes, Floats, Quantizer
-from edgequant.models.formats.rewrite import NewTensor, read_tensor, rewrite
-from edgequant.models.formats.types import file_type_numbers
+from edgequant.models.formats.quantizer import Bytes
+from edgequant.models.formats.rewrite import NewTensor, rewrite
+from edgequant.models.formats.types import FLOAT_TYPES, file_type_numbers
 from edgequant.models.model_file import ModelFile
 from edgequant.models.products import in_layer_order, products_of
 from edgequant.models.sensitivity import bytes_in
-from edgequant.models.steps.mix import most_stored_file_type
+from edgequant.models.steps.mix import most_stored_file_type, weights_of
 from edgequant.models.steps.registry import canonical_step, step_named, stores_weights
 from edgequant.models.steps.step import SPARE_BYTES, STAGE, StepContext, header_facts
 from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
@@ -36,7 +34,6 @@ from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 # Raise it when a change here makes other files from the same inputs.
 RECIPE = 1
 WORD = "gptq"
-NOT_ROUNDED = frozenset({"F32", "F16", "BF16"})
 
 
 class Gptq:
@@ -132,18 +129,16 @@ class _Work:
         self._source = source
         self._types = types
         self._scratch = scratch
-        self._tensors = {tensor.name: tensor for tensor in source.header.tensors}
         self._library = context.host.binary(LIBRARY_NAME)
-        self._quantizer = Quantizer(self._library)
-        given = source.importance
-        self._importance = {} if given is None else read_importance(given.path)
+        self._weights = weights_of(source, context)
+        self._quantizer = self._weights.quantizer
         with Vocabulary(source.path, self._library) as vocabulary:
             self._passages = context.calibration_for(WORD).passages(vocabulary)
 
     def round_all(self, shown: Task) -> dict[str, float]:
         """Every weight; the relative error of each one's output, where it has any."""
         errors: dict[str, float] = {}
-        rounded = [name for name, type in self._types.items() if type not in NOT_ROUNDED]
+        rounded = [name for name, type in self._types.items() if type not in FLOAT_TYPES]
         order = in_layer_order(rounded)
         found = products_of(self._source.header, self._library, self._passages, order)
         for name, sums in found:
@@ -167,8 +162,8 @@ class _Work:
         type = self._types[name]
         error = whole = 0.0
         with self._place(name).open("wb") as file:
-            for expert, values in enumerate(self._matrices(self._tensors[name])):
-                weights = self._weights(name, expert)
+            for expert, values in self._weights.matrices(name):
+                weights = self._weights.columns(name, expert)
                 if sums is None or not sums.counts[expert]:
                     file.write(self._quantizer.quantize(values, type, weights).data)
                     continue
@@ -178,14 +173,3 @@ class _Work:
                 error += output_error(values - made.values, products)
                 whole += output_error(values, products)
         return error / whole if whole else None
-
-    def _matrices(self, tensor: Tensor) -> Iterator[Floats]:
-        data = read_tensor(self._source.path, tensor)
-        rows = tensor.shape[1]
-        for start in range(0, len(data), rows):
-            part = np.array(data[start : start + rows])
-            yield self._quantizer.dequantize(part, tensor.type, tensor.shape[0])
-
-    def _weights(self, name: str, expert: int) -> Floats | None:
-        found = self._importance.get(name)
-        return None if found is None else found[expert % len(found)]

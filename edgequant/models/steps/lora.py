@@ -16,6 +16,7 @@ from edgequant.core.progress import task
 from edgequant.models.adapter import WEIGHTS, Adapter, read_adapter
 from edgequant.models.formats.gguf import GgufInfo, Tensor
 from edgequant.models.formats.rewrite import NewTensor, read_tensor, rewrite
+from edgequant.models.formats.types import FLOAT_TYPES
 from edgequant.models.model_file import ModelFile
 from edgequant.models.steps.step import SPARE_BYTES, STAGE, StepContext, header_facts
 
@@ -24,7 +25,6 @@ RECIPE = 1
 WORD = "lora"
 PAIRED_ROWS = {"llama": True, "qwen2": False, "qwen3": False, "gemma": False, "gemma2": False}
 """Architectures to whether the converter puts the two halves of a head of Q and K side by side."""
-FLOATS = ("BF16", "F16", "F32")
 
 
 class Lora:
@@ -111,7 +111,7 @@ def merged_tensors(adapter: Adapter, info: GgufInfo) -> dict[str, NewTensor]:
                 f"changes {module} of {rows} x {columns}, and this model's has "
                 f"{' x '.join(map(str, tensor.shape[::-1]))}",
             )
-        if tensor.type not in FLOATS:
+        if tensor.type not in FLOAT_TYPES:
             raise _foreign(adapter, info, f"{tensor.name} is stored as {tensor.type} already")
         heads = _heads(info, tensor.name)
         merged[tensor.name] = NewTensor(

@@ -17,7 +17,7 @@ from edgequant.models.formats.gguf import DEFAULT_ALIGNMENT, GgufInfo
 from edgequant.models.formats.importance import read_importance
 from edgequant.models.formats.quantizer import Quantizer
 from edgequant.models.formats.rewrite import NewTensor, rewrite
-from edgequant.models.formats.types import file_types
+from edgequant.models.formats.types import FLOAT_TYPES, file_type_numbers
 from edgequant.models.knapsack import Option, choose
 from edgequant.models.model_file import ModelFile
 from edgequant.models.probe import Probe
@@ -53,7 +53,6 @@ ADDS_UP = 1.5
 """Slopes are measured anew among the others' errors where all together do so much more harm."""
 ANY_TYPE = "Q4_K_M"
 """What tells which weights are quantized at all, where no type is named."""
-NOT_QUANTIZED = frozenset({"F32", "F16", "BF16"})
 ADDED_BYTES = 256
 """More than the metadata that a quantized file has and the 16-bit one has not."""
 
@@ -92,7 +91,7 @@ class Mix:
         Raises:
             QuantizationError: there is nothing to calibrate on, or neither type nor limit.
         """
-        if source.header.file_type not in NOT_QUANTIZED:
+        if source.header.file_type not in FLOAT_TYPES:
             # A step before it has stored the weights in the types of the plan.
             return None
         parameters: dict[str, object] = {
@@ -114,7 +113,7 @@ class Mix:
         """
         plan = self.plan(source, context)
         require_space(draft.folder, plan.bytes + SPARE_BYTES, f"quantizing {context.model}")
-        weights = _weights(source, context)
+        weights = weights_of(source, context)
         out = draft.folder / f"{context.model}-{WORD}.gguf"
         with (
             draft.timed(WORD),
@@ -150,7 +149,7 @@ class Mix:
         plain = plain_types(replace(source, importance=None), self.type or ANY_TYPE, context.host)
         limit = _tensor_limit(source.header, plain, None if self.type else context.max_bytes)
         names = tuple(sorted(plain))
-        weights, found = _weights(source, context), _sensitivities(source, context, names)
+        weights, found = weights_of(source, context), _sensitivities(source, context, names)
         plan = _planned(source, found, limit)
         if source.header.parameter_count <= MOST_TRIED_PARAMETERS:
             plan = self._tried(source, context, limit, plan, weights, found)
@@ -256,7 +255,7 @@ def most_stored_file_type(info: GgufInfo, types: Mapping[str, str]) -> int:
             kind = types[tensor.name]
             weights[kind] = weights.get(kind, 0) + tensor.elements
     most = max(weights, key=lambda kind: weights[kind])
-    numbers = {name: number for number, name in file_types().items()}
+    numbers = file_type_numbers()
     for name in (most, f"{most}_S", f"{most}_M"):
         if name in numbers:
             return numbers[name]
@@ -313,7 +312,7 @@ def _values_recipe(what: str, inputs: Mapping[str, str], context: StepContext) -
 def _make_errors(
     source: ModelFile, context: StepContext, names: tuple[str, ...], draft: ArtefactDraft
 ) -> None:
-    weights, inputs = _weights(source, context), read_importance(_importance(source, context))
+    weights, inputs = weights_of(source, context), read_importance(_importance(source, context))
     with task(f"Errors of the weights of {context.model}", total=len(names)) as shown:
         found = measure_errors(weights, names, inputs, on_step=shown.advance)
     write_json(draft.folder / VALUES_NAME, found)
@@ -322,7 +321,7 @@ def _make_errors(
 def _make_slopes(
     source: ModelFile, context: StepContext, names: tuple[str, ...], draft: ArtefactDraft
 ) -> None:
-    weights, inputs = _weights(source, context), read_importance(_importance(source, context))
+    weights, inputs = weights_of(source, context), read_importance(_importance(source, context))
     groups = groups_of(names)
     with (
         _probe(source, context, names) as probe,
@@ -354,6 +353,7 @@ def _importance(source: ModelFile, context: StepContext) -> Any:
     return importance.path
 
 
-def _weights(source: ModelFile, context: StepContext) -> Weights:
+def weights_of(source: ModelFile, context: StepContext) -> Weights:
+    """A file's weights, with its importance matrix if there is one."""
     given = {} if source.importance is None else read_importance(source.importance.path)
     return Weights(source.header, Quantizer(context.host.binary(LIBRARY_NAME)), given)
