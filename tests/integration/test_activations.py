@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from edgequant.models.activations import hessians, samples, squares
 from edgequant.models.formats.gguf import read_gguf
 from edgequant.models.formats.rewrite import read_tensor
 from edgequant.models.vocabulary import LIBRARY_NAME
+from tests.integration import needs
 from tests.models.tiny_gguf import passages, write_llama
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
-    ),
+    needs.BINDINGS,
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,13 @@ from edgequant.models.steps.gptq import Gptq
 from edgequant.models.steps.step import StepContext
 from edgequant.models.variant import Variant
 from edgequant.models.vocabulary import LIBRARY_NAME
+from tests.integration import needs
 from tests.models.fixed_calibration import FixedCalibration
 from tests.models.tiny_gguf import passages, write_llama
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
-    ),
+    needs.BINDINGS,
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import subprocess
 import sys
@@ -21,20 +20,15 @@ from edgequant.models.ready import take_in
 from edgequant.models.steps import base as base_step
 from edgequant.models.steps import merge as merge_step
 from edgequant.models.steps import quantize as quantize_step
-from edgequant.models.steps.convert import CONVERTER_PACKAGES
 from edgequant.models.variant import variants_of_types
+from tests.integration import needs
 from tests.models.gguf_writer import write_split
 from tests.models.hf_folder import write_llama_folder
 from tests.processes import ended
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name.partition(".")[0]) is None for name in CONVERTER_PACKAGES
-        ),
-        reason="the converter's packages are not installed (edgequant[convert])",
-    ),
+    needs.CONVERTER,
 ]
 SECONDS = 60
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -15,17 +14,13 @@ from edgequant.models.checks import logits as module
 from edgequant.models.checks.beginning import can_begin
 from edgequant.models.checks.logits import check_logits
 from edgequant.models.folder import check_model_folder
-from edgequant.models.steps.convert import CONVERTER_PACKAGES, convert, resolve_output_type
+from edgequant.models.steps.convert import convert, resolve_output_type
+from tests.integration import needs
 from tests.models.hf_architectures import ARCHITECTURES, change_config, write_folder
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name.partition(".")[0]) is None for name in CONVERTER_PACKAGES
-        ),
-        reason="the converter's packages are not installed (edgequant[convert])",
-    ),
+    needs.CONVERTER,
 ]
 
 

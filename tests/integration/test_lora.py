@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -14,21 +13,16 @@ from edgequant.core.artefact import Store
 from edgequant.models.checks.logits import check_logits
 from edgequant.models.make import make_variant
 from edgequant.models.model_file import ModelFile
-from edgequant.models.steps.convert import CONVERTER_PACKAGES
 from edgequant.models.steps.step import StepContext
 from edgequant.models.variant import Variant
+from tests.integration import needs
 from tests.integration.test_logits import convert_folder
 from tests.models.adapter_folder import matrices, write_adapter
 from tests.models.hf_architectures import write_folder
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name.partition(".")[0]) is None for name in CONVERTER_PACKAGES
-        ),
-        reason="the converter's packages are not installed (edgequant[convert])",
-    ),
+    needs.CONVERTER,
 ]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +33,11 @@ from edgequant.models.steps.step import StepContext
 from edgequant.models.variant import Variant
 from edgequant.models.vocabulary import LIBRARY_NAME, Vocabulary
 from tests.answers.mirrors.llama_server.tiny_llama import BOS, write_tiny_llama
+from tests.integration import needs
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
-    ),
+    needs.BINDINGS,
 ]
 WORDS = "the rain in spain stays mainly on the plain and nina reads ten letters at noon " * 4
 CHATS = (Chat((("user", "the rain"),), "in spain"), Chat((("user", "nina reads"),), "ten"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -29,20 +28,15 @@ from edgequant.models.load_check import check_loads
 from edgequant.models.make import make_models
 from edgequant.models.model_set import ModelSet
 from edgequant.models.ready import take_in
-from edgequant.models.steps.convert import CONVERTER_PACKAGES
 from edgequant.models.types import QUANTIZATIONS
 from edgequant.models.variant import variants_of_types
+from tests.integration import needs
 from tests.models.gguf_writer import write_split
 from tests.models.hf_folder import write_llama_folder
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name.partition(".")[0]) is None for name in CONVERTER_PACKAGES
-        ),
-        reason="the converter's packages are not installed (edgequant[convert])",
-    ),
+    needs.CONVERTER,
 ]
 
 TYPES = ("Q2_K", "Q3_K_S", "Q4_0", "Q4_K_M", "Q6_K", "Q8_0", "BF16", "F16")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ from edgequant.models.formats.gguf import Tensor, read_gguf
 from edgequant.models.formats.quantizer import Quantizer
 from edgequant.models.formats.rewrite import read_tensor
 from edgequant.models.vocabulary import LIBRARY_NAME
+from tests.integration import needs
 from tests.models.tiny_gguf import write_llama
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
-    ),
+    needs.BINDINGS,
 ]
 
 TYPES = (

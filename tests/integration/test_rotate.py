@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from edgequant.models.steps.rotate import TURNED, Rotate
 from edgequant.models.steps.step import StepContext
 from edgequant.models.variant import Variant
 from edgequant.models.vocabulary import LIBRARY_NAME
+from tests.integration import needs
 from tests.models.tiny_gguf import logits, passages, write_llama
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
-    ),
+    needs.BINDINGS,
 ]
 
 
