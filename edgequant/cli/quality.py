@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from edgequant.cli.output import JSON_OPTION, LARGEST_COUNT, echo, print_json, print_table
-from edgequant.cli.quantize import DEFAULT_TYPES, calibration_of, variant_of
+from edgequant.cli.quantize import DEFAULT_TYPES, calibration_of, variants_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +107,6 @@ def command(
     from edgequant.answers.calibration import load_chats
     from edgequant.build.build import build
     from edgequant.core.tables import records
-    from edgequant.models.variant import Variant
     from edgequant.quality.inputs import (
         answers_text,
         chats_text,
@@ -122,10 +121,7 @@ def command(
     contents, calibrated = load_texts(texts), load_texts(calibration)
     rows = load_answers(answers) if answers is not None else None
     chats = load_chats(questions, prompt=prompt) if questions is not None else None
-    wanted = [
-        *map(Variant.of_type, dict.fromkeys(types or ([] if named or stepped else DEFAULT_TYPES))),
-        *map(variant_of, stepped),
-    ]
+    wanted = variants_named(types or ([] if named or stepped else DEFAULT_TYPES), stepped)
     steps_calibration = calibration_of(
         calibration_texts, calibration_questions, prompt, calibration_tokens
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -77,13 +78,9 @@ def command(
     from edgequant.models.publish import publish
     from edgequant.models.pull.pull import local_or_pulled
     from edgequant.models.pull.space import Conversion
-    from edgequant.models.variant import Variant
 
     # What is wrong with the input is said before the tools are built, which can take minutes.
-    wanted = [
-        *map(Variant.of_type, dict.fromkeys(types or ([] if variants else DEFAULT_TYPES))),
-        *map(variant_of, variants),
-    ]
+    wanted = variants_named(types or ([] if variants else DEFAULT_TYPES), variants)
     calibration = calibration_of(
         calibration_texts, calibration_questions, calibration_prompt, calibration_tokens
     )
@@ -133,8 +130,14 @@ def command(
         echo(f"{file.sha256}  {paths[file.name]}")
 
 
-def variant_of(text: str) -> Variant:
-    """The variant that an option names by its steps."""
+def variants_named(types: Sequence[str], variants: Sequence[str]) -> list[Variant]:
+    """The variants that options name: types, each once, and those that are named by their steps."""
+    from edgequant.models.variant import Variant
+
+    return [*map(Variant.of_type, dict.fromkeys(types)), *map(_variant_of, variants)]
+
+
+def _variant_of(text: str) -> Variant:
     from edgequant.models.variant import Variant
 
     name, equals, steps = text.partition("=")

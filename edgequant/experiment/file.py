@@ -148,10 +148,7 @@ class ModelSection(Section):
     def _hub_keys_with_an_id(self) -> ModelSection:
         if self.id is None and {"revision", "file", "allow_pickle"} & self.model_fields_set:
             raise ValueError("revision, file and allow_pickle go with an id")
-        try:
-            _ = self.request
-        except HubNotFoundError as error:
-            raise ValueError(error.cause) from error
+        _check_request(self)
         return self
 
     @property
@@ -277,16 +274,21 @@ class DatasetSection(Section):
 
     @model_validator(mode="after")
     def _is_an_id(self) -> DatasetSection:
-        try:
-            _ = self.request
-        except HubNotFoundError as error:
-            raise ValueError(error.cause) from error
+        _check_request(self)
         return self
 
     @property
     def request(self) -> PullRequest:
         """What is pulled."""
         return PullRequest(self.id, self.revision, kind="dataset", files=(self.file,))
+
+
+def _check_request(section: ModelSection | DatasetSection) -> None:
+    """See that what a section names can be asked of a hub."""
+    try:
+        _ = section.request
+    except HubNotFoundError as error:
+        raise ValueError(error.cause) from error
 
 
 class QuestionsSection(Section):

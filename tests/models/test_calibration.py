@@ -17,6 +17,7 @@ class Letters:
     """A vocabulary whose tokens are letters."""
 
     end_token = END
+    front = (BOS,)
 
     def tokenize(self, text: str, *, add_special: bool) -> tuple[int, ...]:
         return (*((BOS,) if add_special else ()), *map(ord, text))
