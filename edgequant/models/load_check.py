@@ -21,6 +21,7 @@ from edgequant.core.errors import ConversionError
 from edgequant.core.process import run_captured
 from edgequant.core.progress import task
 from edgequant.core.warm import warmed
+from edgequant.models.native import ERROR_LEVEL
 
 CHECK_VERSION = 2
 """Part of the artefact's key: raise it when the check becomes stricter."""
@@ -29,8 +30,6 @@ TIMEOUT_SECONDS = 3600.0
 CONTEXT_TOKENS = 64
 SMALL_BYTES = 40 << 20
 """Of a smaller file one thread computes: others would wait for each other more than they help."""
-ERROR_LEVEL = 4
-"""ggml's number for messages that are errors."""
 KEPT_MESSAGES = 4
 
 
